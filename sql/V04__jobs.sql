@@ -1,0 +1,172 @@
+-- A job is written once and never updated. Its state is the table that holds its id, and a
+-- transition deletes it from one and inserts it into the next in one statement or one transaction:
+--
+--   ready | parked      queued   (parked: queued behind another job of its concurrency key)
+--   lease               running
+--   finished            succeeded or cancelled
+--   dead_letter         dead
+--
+-- There are no foreign keys on these hot paths; the test suite asserts the invariant instead
+-- (millrace.misplaced_jobs() is empty).
+
+create sequence millrace.job_id_seq as bigint;
+create sequence millrace.lease_id_seq as bigint;
+create sequence millrace.event_id_seq as bigint;
+
+create table millrace.job (
+  id              bigint primary key,
+  queue_id        int not null,
+  lane_id         int not null,
+  type            text not null,
+  priority        smallint not null,
+  payload         jsonb not null,
+  max_attempts    int check (max_attempts between 1 and 1000),
+  lease           interval check (lease between '1 second' and '1 day'),
+  idempotency_key text check (btrim(idempotency_key) <> '' and length(idempotency_key) <= 200),
+  concurrency_key text check (btrim(concurrency_key) <> '' and length(concurrency_key) <= 200),
+  replay_of       bigint,
+  enqueued_at     timestamptz not null
+);
+
+comment on column millrace.job.max_attempts is 'This job''s own limit; NULL follows the queue''s setting, also when that changes.';
+comment on column millrace.job.lease is 'Lease length for this job where the claim names none; NULL follows the queue.';
+comment on column millrace.job.replay_of is 'The dead job of which this one is a replay.';
+
+-- An enqueue with a key that is here already answers with this job. A table of its own, since a
+-- key must be unique for as long as its job is kept.
+create table millrace.idempotency_key (
+  queue_id int not null,
+  key      text not null,
+  job_id   bigint not null,
+  primary key (queue_id, key)
+);
+
+create table millrace.ready (
+  lane_id  int not null,
+  run_at   timestamptz not null,
+  job_id   bigint primary key,
+  attempts smallint not null
+) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+
+-- The columns and the order of a claim's WHERE and ORDER BY.
+create index ready_lane on millrace.ready (lane_id, run_at, job_id);
+
+comment on column millrace.ready.run_at is 'When it is due; never earlier than the clock at insertion (floors depend on it).';
+comment on column millrace.ready.attempts is 'Attempts made so far.';
+
+create table millrace.lease (
+  job_id     bigint primary key,
+  lease_id   bigint not null,
+  queue_id   int not null,
+  lane_id    int not null,
+  worker     text not null,
+  attempt    smallint not null,
+  leased_at  timestamptz not null,
+  expires_at timestamptz not null
+) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+
+-- Serves the expiry scan and the count of running jobs, both from the queue's lease_floor on.
+create index lease_expiry on millrace.lease (queue_id, expires_at);
+
+comment on column millrace.lease.lease_id is 'Fencing token, from a sequence and never reused: every later word about the attempt must name it.';
+
+-- Concurrency keys. At most one job of a key is in ready or lease: the holder. The others are parked,
+-- and when the holder ends the oldest of them takes its place. Claims need not look at keys at all.
+-- Whoever parks or ends a job of a key has locked the key's slot before, so that neither misses the other.
+create table millrace.concurrency_slot (
+  queue_id int not null,
+  key      text not null,
+  job_id   bigint not null,
+  primary key (queue_id, key)
+) with (fillfactor = 70);
+
+create table millrace.parked (
+  job_id   bigint primary key,
+  queue_id int not null,
+  key      text not null,
+  lane_id  int not null,
+  run_at   timestamptz not null,
+  attempts smallint not null
+);
+create index parked_key on millrace.parked (queue_id, key, job_id);
+
+create table millrace.dead_letter (
+  id             bigint generated always as identity primary key,
+  job_id         bigint not null unique,
+  queue_id       int not null,
+  attempts       smallint not null,
+  reason         text not null,
+  error          text,
+  dead_at        timestamptz not null,
+  retried_at     timestamptz,
+  retried_job_id bigint
+);
+create index dead_letter_queue on millrace.dead_letter (queue_id, id);
+
+comment on column millrace.dead_letter.reason is 'The error code of the last attempt.';
+comment on column millrace.dead_letter.retried_job_id is 'The job that a replay made; a dead letter is replayed once.';
+
+create table millrace.finished (
+  job_id      bigint not null,
+  finished_at timestamptz not null,
+  outcome     text not null check (outcome in ('succeeded', 'cancelled')),
+  attempts    smallint not null,
+  result      jsonb,
+  primary key (job_id, finished_at)
+) partition by range (finished_at);
+
+create table millrace.attempt (
+  job_id      bigint not null,
+  lease_id    bigint not null,
+  attempt     smallint not null,
+  worker      text not null,
+  started_at  timestamptz not null,
+  finished_at timestamptz not null,
+  outcome     text not null check (outcome in ('succeeded', 'failed', 'lease_expired', 'cancelled')),
+  error_code  text,
+  error       text,
+  primary key (job_id, lease_id, finished_at)
+) partition by range (finished_at);
+
+create table millrace.job_events (
+  id         bigint not null default nextval('millrace.event_id_seq'),
+  job_id     bigint not null,
+  event_type text not null check (event_type in ('queued', 'started', 'succeeded', 'retry_scheduled', 'dead_lettered',
+                                                 'cancelled', 'lease_expired', 'replayed')),
+  created_at timestamptz not null,
+  payload    jsonb not null,
+  primary key (job_id, id, created_at)
+) partition by range (created_at);
+
+comment on table millrace.job_events is 'One row a transition, written in its transaction: in the order of id they tell a job''s whole life.';
+
+-- Rows go here while no partition for their time exists; millrace.make_partitions() moves them out again.
+create table millrace.finished_default partition of millrace.finished default;
+create table millrace.attempt_default partition of millrace.attempt default;
+create table millrace.job_events_default partition of millrace.job_events default;
+
+create table millrace.artifact (
+  id         bigint generated always as identity primary key,
+  job_id     bigint not null,
+  name       text not null,
+  url        text,
+  path       text,
+  size       bigint check (size >= 0),
+  mime       text,
+  sha256     text,
+  created_at timestamptz not null
+);
+create index artifact_job on millrace.artifact (job_id, id);
+
+create table millrace.worker (
+  agent_id    text primary key check (btrim(agent_id) <> '' and length(agent_id) <= 200),
+  executor_id text not null,
+  status      text not null,
+  running     int check (running >= 0),
+  capacity    int check (capacity >= 0),
+  version     text,
+  seen_at     timestamptz not null
+) with (fillfactor = 50);
+create index worker_seen on millrace.worker (seen_at);
+
+comment on table millrace.worker is 'The last heartbeat of each worker.';

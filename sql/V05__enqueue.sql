@@ -1,0 +1,169 @@
+-- Enqueue: one statement takes up to 1,000 jobs. A call inside an application's own transaction
+-- commits, or rolls back, with that transaction's other writes.
+
+-- Refuses the first malformed request of the batch, naming its place and its field.
+create function millrace.check_requests(p_jobs jsonb) returns void
+language plpgsql
+as $$
+declare
+  v_bad record;
+begin
+  if jsonb_typeof(p_jobs) is distinct from 'array' then
+    perform millrace.refuse(400, 'invalid_request', 'the jobs to enqueue are not an array');
+  end if;
+  if jsonb_array_length(p_jobs) > 1000 then
+    perform millrace.refuse(400, 'invalid_request', 'more than 1000 jobs in one call');
+  end if;
+
+  select r.ordinality - 1 as place, f.field, f.reason
+    into v_bad
+    from rows from (jsonb_to_recordset(p_jobs) as (
+           queue text, type text, payload jsonb, priority numeric, delay_seconds numeric, max_attempts numeric, lease_seconds numeric,
+           idempotency_key text, concurrency_key text)) with ordinality as r
+   cross join lateral (values
+           ('queue', 'is missing or blank, or longer than 200 characters',
+              r.queue is null or btrim(r.queue) = '' or length(r.queue) > 200),
+           ('type', 'is missing or blank, or longer than 200 characters',
+              r.type is null or btrim(r.type) = '' or length(r.type) > 200),
+           ('payload', 'is larger than 2 MiB', pg_column_size(r.payload) > 2097152),
+           ('priority', 'is not a whole number from -100 to 100', r.priority <> trunc(r.priority) or abs(r.priority) > 100),
+           ('delay_seconds', 'is not from 0 to 315360000 (ten years)', r.delay_seconds not between 0 and 315360000),
+           ('max_attempts', 'is not a whole number from 1 to 1000',
+              r.max_attempts <> trunc(r.max_attempts) or r.max_attempts not between 1 and 1000),
+           ('lease_seconds', 'is not from 1 to 86400', r.lease_seconds not between 1 and 86400),
+           ('idempotency_key', 'is blank or longer than 200 characters',
+              btrim(r.idempotency_key) = '' or length(r.idempotency_key) > 200),
+           ('concurrency_key', 'is blank or longer than 200 characters',
+              btrim(r.concurrency_key) = '' or length(r.concurrency_key) > 200)
+         ) as f (field, reason, wrong)
+   where f.wrong
+   order by r.ordinality
+   limit 1;
+  if found then
+    perform millrace.refuse(400, 'invalid_request', format('%s %s', v_bad.field, v_bad.reason),
+                            format('in job %s of the call, counted from 0', v_bad.place));
+  end if;
+end
+$$;
+
+-- Makes the queues and lanes that the batch names and that are not there yet.
+create function millrace.make_lanes(p_jobs jsonb) returns void
+language plpgsql
+set enable_seqscan = off
+as $$
+begin
+  insert into millrace.queue (name)
+  select distinct r.queue from jsonb_to_recordset(p_jobs) as r (queue text)
+   where not exists (select from millrace.queue q where q.name = r.queue)
+   order by 1
+      on conflict do nothing;
+
+  insert into millrace.queue_clock (queue_id)
+  select q.id from millrace.queue q
+   where q.name in (select r.queue from jsonb_to_recordset(p_jobs) as r (queue text))
+     and not exists (select from millrace.queue_clock c where c.queue_id = q.id)
+   order by 1
+      on conflict do nothing;
+
+  insert into millrace.lane (queue_id, type, priority)
+  select distinct q.id, r.type, coalesce(r.priority, 5)
+    from jsonb_to_recordset(p_jobs) as r (queue text, type text, priority smallint)
+    join millrace.queue q on q.name = r.queue
+   where not exists (select from millrace.lane l
+                      where l.queue_id = q.id and l.type = r.type and l.priority = coalesce(r.priority, 5))
+   order by 1, 2, 3
+      on conflict do nothing;
+end
+$$;
+
+-- The one way in. Takes an array of {queue, type, payload, priority, run_at | delay_seconds, idempotency_key,
+-- concurrency_key, max_attempts, lease_seconds, replay_of} and returns, for each by its place (from 1), the job
+-- that now stands for it and whether this call made it: false where the idempotency key was known already.
+create function millrace.enqueue_many(p_jobs jsonb)
+returns table (ord bigint, job_id bigint, queued boolean)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_now timestamptz;
+begin
+  perform millrace.check_requests(p_jobs);
+  perform pg_current_xact_id(); -- before the clock is read: see millrace.queue_clock
+  v_now := millrace.clock();
+  perform millrace.make_lanes(p_jobs);
+
+  return query
+  with request as materialized (
+    select r.ordinality as ord, nextval('millrace.job_id_seq') as id, q.id as queue_id, l.id as lane_id, r.type, l.priority,
+           coalesce(r.payload, '{}') as payload, r.max_attempts, make_interval(secs => r.lease_seconds) as lease,
+           r.idempotency_key, r.concurrency_key, r.replay_of,
+           greatest(v_now, coalesce(r.run_at, v_now + make_interval(secs => coalesce(r.delay_seconds, 0)))) as run_at
+      from rows from (jsonb_to_recordset(p_jobs) as (
+             queue text, type text, payload jsonb, priority smallint, run_at timestamptz, delay_seconds double precision,
+             max_attempts int, lease_seconds double precision, idempotency_key text, concurrency_key text, replay_of bigint
+           )) with ordinality as r
+      join millrace.queue q on q.name = r.queue
+      join millrace.lane l on l.queue_id = q.id and l.type = r.type and l.priority = coalesce(r.priority, 5)
+  ), keyed as (
+    -- The update changes nothing; it locks and returns the row that is there already.
+    insert into millrace.idempotency_key as k (queue_id, key, job_id)
+    select distinct on (r.queue_id, r.idempotency_key) r.queue_id, r.idempotency_key, r.id
+      from request r
+     where r.idempotency_key is not null
+     order by r.queue_id, r.idempotency_key, r.ord
+        on conflict (queue_id, key) do update set job_id = k.job_id
+    returning k.queue_id, k.key, k.job_id
+  ), settled as materialized (
+    select r.*, coalesce(k.job_id, r.id) as stands_for
+      from request r
+      left join keyed k on k.queue_id = r.queue_id and k.key = r.idempotency_key
+  ), fresh as materialized (
+    select * from settled s where s.stands_for = s.id
+  ), written as (
+    insert into millrace.job (id, queue_id, lane_id, type, priority, payload, max_attempts, lease, idempotency_key, concurrency_key,
+                              replay_of, enqueued_at)
+    select f.id, f.queue_id, f.lane_id, f.type, f.priority, f.payload, f.max_attempts, f.lease, f.idempotency_key, f.concurrency_key,
+           f.replay_of, v_now
+      from fresh f
+  ), slot as (
+    insert into millrace.concurrency_slot as s (queue_id, key, job_id)
+    select distinct on (f.queue_id, f.concurrency_key) f.queue_id, f.concurrency_key, f.id
+      from fresh f
+     where f.concurrency_key is not null
+     order by f.queue_id, f.concurrency_key, f.ord
+        on conflict (queue_id, key) do update set job_id = s.job_id
+    returning s.job_id
+  ), queued as (
+    insert into millrace.ready (lane_id, run_at, job_id, attempts)
+    select f.lane_id, f.run_at, f.id, 0
+      from fresh f
+     where f.concurrency_key is null or f.id in (select s.job_id from slot s)
+  ), waiting as (
+    insert into millrace.parked (job_id, queue_id, key, lane_id, run_at, attempts)
+    select f.id, f.queue_id, f.concurrency_key, f.lane_id, f.run_at, 0
+      from fresh f
+     where f.concurrency_key is not null and f.id not in (select s.job_id from slot s)
+  ), event as (
+    insert into millrace.job_events (job_id, event_type, created_at, payload)
+    select f.id, 'queued', v_now, jsonb_strip_nulls(jsonb_build_object('run_at', f.run_at, 'replay_of', millrace.job_uuid(f.replay_of)))
+      from fresh f
+     order by f.ord
+  )
+  select s.ord, s.stands_for, s.stands_for = s.id from settled s order by s.ord;
+end
+$$;
+
+-- One job, with named arguments: returns its key. The queue is made if it is not there yet.
+create function millrace.enqueue(queue text, type text, payload jsonb default '{}', priority int default 5,
+  run_at timestamptz default null, delay interval default null, idempotency_key text default null, concurrency_key text default null,
+  max_attempts int default null, lease interval default null) returns bigint
+language sql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select e.job_id from millrace.enqueue_many(jsonb_build_array(jsonb_build_object(
+    'queue', queue, 'type', type, 'payload', payload, 'priority', priority, 'run_at', run_at,
+    'delay_seconds', extract(epoch from delay), 'idempotency_key', idempotency_key, 'concurrency_key', concurrency_key,
+    'max_attempts', max_attempts, 'lease_seconds', extract(epoch from lease)))) as e
+$$;
+
+comment on function millrace.enqueue is 'Enqueues one job and returns its key; with an idempotency key that is known, the first job''s key.';

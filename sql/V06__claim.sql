@@ -1,0 +1,257 @@
+-- Claim: takes leases on up to n due jobs of a queue, greatest priority first, then due time, then id.
+
+-- Tends a queue as its claims come by, at most once a second: expires its leases and moves its floors.
+-- So a queue that is being worked on needs no scheduler to recover what crashed workers held.
+create function millrace.tend(p_queue_id int) returns void
+language plpgsql
+set enable_seqscan = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_due       constant interval := '1 second';
+  v_noted_at  timestamptz;
+  v_noted_xid xid8;
+  v_clock     millrace.queue_clock;
+begin
+  perform from millrace.queue_clock c where c.queue_id = p_queue_id and c.tended_at < millrace.clock() - v_due;
+  if not found then
+    return;
+  end if;
+  -- A note is the clock, then an id assigned after it: only a transaction that has none yet can take one.
+  if pg_current_xact_id_if_assigned() is null then
+    v_noted_at := millrace.clock();
+    v_noted_xid := pg_current_xact_id();
+  end if;
+
+  select * into v_clock from millrace.queue_clock c
+   where c.queue_id = p_queue_id and c.tended_at < millrace.clock() - v_due
+     for update skip locked;
+  if not found then
+    return; -- another claim is at it
+  end if;
+
+  perform millrace.expire_leases(p_queue_id, 100);
+  perform millrace.move_floors(v_clock);
+
+  -- A note that has come true is used up. One that has not for minutes may never (a long writer, or a
+  -- database restored into a cluster with other transaction ids), so it is replaced.
+  if v_noted_xid is not null
+     and (v_clock.noted_xid is null or v_clock.noted_at < v_noted_at - interval '2 minutes'
+          or pg_snapshot_xmin(pg_current_snapshot()) >= v_clock.noted_xid) then
+    update millrace.queue_clock c set noted_at = v_noted_at, noted_xid = v_noted_xid where c.queue_id = p_queue_id;
+  end if;
+  update millrace.queue_clock c set tended_at = millrace.clock() where c.queue_id = p_queue_id;
+end
+$$;
+
+-- Moves the floors of a queue's lanes, and of its leases, up to the noted instant or to the first live
+-- entry if that is earlier. The condition and the probe share one statement, hence one snapshot.
+create function millrace.move_floors(p_clock millrace.queue_clock) returns void
+language plpgsql
+set enable_seqscan = off set plan_cache_mode = force_generic_plan
+as $$
+begin
+  update millrace.lane l
+     set floor = f.floor
+    from (select m.id,
+                 coalesce((select least(r.run_at, p_clock.noted_at) from millrace.ready r
+                            where r.lane_id = m.id and r.run_at >= m.floor order by r.run_at limit 1), p_clock.noted_at) as floor
+            from millrace.lane m
+           where m.queue_id = p_clock.queue_id and m.floor < p_clock.noted_at) as f
+   where l.id = f.id and l.floor < f.floor
+     and pg_snapshot_xmin(pg_current_snapshot()) >= p_clock.noted_xid;
+
+  update millrace.queue_clock c
+     set lease_floor = greatest(c.lease_floor,
+           coalesce((select least(e.expires_at, p_clock.noted_at) from millrace.lease e
+                      where e.queue_id = c.queue_id and e.expires_at >= c.lease_floor order by e.expires_at limit 1), p_clock.noted_at))
+   where c.queue_id = p_clock.queue_id and pg_snapshot_xmin(pg_current_snapshot()) >= p_clock.noted_xid;
+
+  -- A clock that stepped back can leave entries below a floor: look from the very beginning now and then.
+  if p_clock.swept_at < millrace.clock() - interval '5 minutes' then
+    perform millrace.sweep_floors(p_clock.queue_id);
+  end if;
+end
+$$;
+
+-- Lowers floors to the earliest live entry below them. Only a stepped-back clock makes that necessary.
+create function millrace.sweep_floors(p_queue_id int) returns void
+language plpgsql
+set enable_seqscan = off set plan_cache_mode = force_generic_plan
+as $$
+begin
+  update millrace.lane l
+     set floor = f.run_at
+    from (select m.id, (select r.run_at from millrace.ready r where r.lane_id = m.id order by r.run_at limit 1) as run_at
+            from millrace.lane m where m.queue_id = p_queue_id) as f
+   where l.id = f.id and f.run_at < l.floor;
+
+  update millrace.queue_clock c
+     set swept_at = millrace.clock(),
+         lease_floor = least(c.lease_floor, (select e.expires_at from millrace.lease e
+                                              where e.queue_id = p_queue_id order by e.expires_at limit 1))
+   where c.queue_id = p_queue_id;
+end
+$$;
+
+-- How many jobs of the queue may still start, where the queue has a limit; the queue's row stays
+-- locked, so that two claims can't both take the last place.
+create function millrace.free_places(p_queue_id int) returns int
+language plpgsql
+set enable_seqscan = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_limit int;
+begin
+  select q.concurrency_limit into v_limit from millrace.queue q where q.id = p_queue_id for update;
+  return v_limit - (select count(*) from millrace.lease e
+                     where e.queue_id = p_queue_id
+                       and e.expires_at >= (select c.lease_floor from millrace.queue_clock c where c.queue_id = p_queue_id));
+end
+$$;
+
+-- Takes up to p_limit due entries out of `ready`, best first, passing over those that other claims hold.
+-- The lanes come best priority first. `ctid = any (array(…))` keeps the plan to index probes: a join with a limited
+-- subquery let the planner assume a tenth of the table and scan it.
+create function millrace.take_ready(p_lanes int[], p_priorities smallint[], p_floors timestamptz[], p_now timestamptz, p_limit int)
+returns setof millrace.ready
+language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_peek  int := p_limit + 32; -- more than wanted, for some will be held by other claims
+  v_left  int := p_limit;
+  v_taken int;
+  v_seen  int;
+begin
+  if cardinality(p_lanes) = 1 then
+    return query
+      delete from millrace.ready d
+       where d.ctid = any (array(
+               select r.ctid from millrace.ready r
+                where r.lane_id = p_lanes[1] and r.run_at >= p_floors[1] and r.run_at <= p_now
+                order by r.run_at, r.job_id
+                limit p_limit
+                  for update skip locked))
+      returning d.*;
+    return;
+  end if;
+
+  loop
+    return query
+      delete from millrace.ready d
+       where d.ctid = any (array(
+               select r.ctid from millrace.ready r
+                where r.ctid = any (array(
+                        select c.ctid
+                          from unnest(p_lanes, p_priorities, p_floors) as l (id, priority, floor)
+                         cross join lateral (select h.ctid, h.run_at, h.job_id from millrace.ready h
+                                              where h.lane_id = l.id and h.run_at >= l.floor and h.run_at <= p_now
+                                              order by h.run_at, h.job_id
+                                              limit v_peek) as c
+                         order by l.priority desc, c.run_at, c.job_id
+                         limit v_peek))
+                order by p_priorities[array_position(p_lanes, r.lane_id)] desc, r.run_at, r.job_id
+                limit v_left
+                  for update skip locked))
+      returning d.*;
+    get diagnostics v_taken = row_count;
+    v_left := v_left - v_taken;
+    exit when v_left = 0;
+
+    -- Not enough: because there is no more, or because others hold what was looked at? Then look further.
+    select count(*) into v_seen
+      from unnest(p_lanes, p_floors) as l (id, floor)
+     cross join lateral (select from millrace.ready h
+                          where h.lane_id = l.id and h.run_at >= l.floor and h.run_at <= p_now
+                          order by h.run_at, h.job_id
+                          limit v_peek) as c;
+    exit when v_seen < v_peek or v_peek > 10000;
+    v_peek := v_peek * 4;
+  end loop;
+end
+$$;
+
+-- The claim. A type or a type prefix selects lanes, not rows. A paused queue, or one that does not exist, has nothing
+-- to give. The lease runs for p_lease, else for what the job says, else for what the queue says.
+create function millrace.claim(queue text, worker text, max_jobs int default 1, type text default null, type_prefix text default null,
+  lease interval default null)
+returns table (job_id bigint, lease_id bigint, job_type text, priority int, payload jsonb, attempt int, max_attempts int,
+               enqueued_at timestamptz, leased_at timestamptz, expires_at timestamptz)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+  v_queue      millrace.queue;
+  v_limit      int := claim.max_jobs;
+  v_lanes      int[];
+  v_priorities smallint[];
+  v_floors     timestamptz[];
+  v_taken      millrace.ready[];
+  v_now        timestamptz;
+begin
+  perform millrace.check_worker(claim.worker);
+  if v_limit is null or v_limit not between 1 and 1000 then
+    perform millrace.refuse(400, 'invalid_request', 'max_jobs is not from 1 to 1000');
+  elsif claim.lease not between '1 second' and '1 day' then
+    perform millrace.refuse(400, 'invalid_request', 'lease is not from 1 second to 1 day');
+  elsif claim.type is not null and claim.type_prefix is not null then
+    perform millrace.refuse(400, 'invalid_request', 'type and type_prefix exclude each other');
+  end if;
+
+  select * into v_queue from millrace.queue q where q.name = claim.queue;
+  if not found then
+    return;
+  end if;
+  perform millrace.tend(v_queue.id); -- also when paused: what runs may still crash
+  if v_queue.paused_at is not null then
+    return;
+  end if;
+  if v_queue.concurrency_limit is not null then
+    v_limit := least(v_limit, millrace.free_places(v_queue.id));
+    if v_limit <= 0 then
+      return;
+    end if;
+  end if;
+
+  select array_agg(l.id order by l.priority desc, l.id), array_agg(l.priority order by l.priority desc, l.id),
+         array_agg(l.floor order by l.priority desc, l.id)
+    into v_lanes, v_priorities, v_floors
+    from millrace.lane l
+   where l.queue_id = v_queue.id
+     and (claim.type is null or l.type = claim.type)
+     and (claim.type_prefix is null or starts_with(l.type, claim.type_prefix));
+  if v_lanes is null then
+    return;
+  end if;
+
+  select array_agg(t) into v_taken
+    from millrace.take_ready(v_lanes, v_priorities, v_floors, millrace.clock(), v_limit) as t;
+  if v_taken is null then
+    return;
+  end if;
+  v_now := millrace.clock(); -- read after the delete gave this transaction its id: the floor of leases depends on it
+
+  return query
+  with leased as (
+    insert into millrace.lease as e (job_id, lease_id, queue_id, lane_id, worker, attempt, leased_at, expires_at)
+    select t.job_id, nextval('millrace.lease_id_seq'), v_queue.id, t.lane_id, claim.worker, t.attempts + 1, v_now,
+           v_now + coalesce(claim.lease, j.lease, v_queue.lease)
+      from unnest(v_taken) as t
+      join millrace.job j on j.id = t.job_id
+    returning e.*
+  ), event as (
+    insert into millrace.job_events (job_id, event_type, created_at, payload)
+    select e.job_id, 'started', e.leased_at, jsonb_build_object('attempt', e.attempt, 'lease_id', e.lease_id, 'worker', e.worker)
+      from leased e
+  )
+  select e.job_id, e.lease_id, j.type, j.priority::int, j.payload, e.attempt::int, coalesce(j.max_attempts, v_queue.max_attempts),
+         j.enqueued_at, e.leased_at, e.expires_at
+    from leased e
+    join millrace.job j on j.id = e.job_id
+    join unnest(v_taken) as t on t.job_id = e.job_id
+   order by j.priority desc, t.run_at, e.job_id;
+end
+$$;
+
+comment on function millrace.claim is 'Leases up to max_jobs due jobs of a queue to a worker; each must be reported under its lease_id before expires_at.';

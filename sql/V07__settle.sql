@@ -1,0 +1,164 @@
+-- What happens to a job when its attempt ends, however it ends: reported, expired or cancelled.
+
+-- One ended attempt: the lease as it was, and what is said about it.
+create type millrace.ended as (
+  job_id      bigint,
+  lease_id    bigint,
+  queue_id    int,
+  lane_id     int,
+  worker      text,
+  attempt     smallint,
+  leased_at   timestamptz,
+  outcome     text,     -- succeeded, failed or lease_expired
+  result      jsonb,
+  error_code  text,
+  error       text,
+  retry_after interval, -- the handler's own delay, instead of the queue's backoff
+  permanent   boolean   -- the handler says: never again
+);
+
+-- The delay after attempt n: min(cap, base * 2^(n-1)), or base where the backoff is fixed; full jitter
+-- draws evenly from 0 up to that.
+create function millrace.backoff_delay(p_queue millrace.queue, p_attempt int) returns interval
+language sql volatile
+as $$
+  select make_interval(secs => case when p_queue.backoff_jitter then random() else 1 end
+           * case p_queue.backoff
+               when 'fixed' then extract(epoch from p_queue.backoff_base)
+               -- 2^60 times the least base is beyond the greatest cap, and stays a finite number
+               else least(extract(epoch from p_queue.backoff_cap)::double precision,
+                          extract(epoch from p_queue.backoff_base)::double precision * 2 ^ least(p_attempt - 1, 60))
+             end)
+$$;
+
+-- Moves each job whose lease the caller has just deleted to where it belongs now: finished, ready
+-- (for its next attempt) or dead_letter; writes the attempt and its events; frees concurrency keys.
+create function millrace.settle(p_ended millrace.ended[]) returns void
+language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_now  timestamptz := millrace.clock(); -- the deleted leases gave this transaction its id
+  v_free bigint[];
+begin
+  with ended as materialized (
+    select e.*, j.concurrency_key,
+           case when e.outcome = 'succeeded' then 'succeeded'
+                when e.permanent or e.attempt >= coalesce(j.max_attempts, q.max_attempts) then 'dead_lettered'
+                else 'retry_scheduled' end as next,
+           v_now + coalesce(e.retry_after, millrace.backoff_delay(q, e.attempt)) as run_at
+      from unnest(p_ended) as e
+      join millrace.job j on j.id = e.job_id
+      join millrace.queue q on q.id = e.queue_id
+  ), attempt as (
+    insert into millrace.attempt (job_id, lease_id, attempt, worker, started_at, finished_at, outcome, error_code, error)
+    select e.job_id, e.lease_id, e.attempt, e.worker, e.leased_at, v_now, e.outcome, e.error_code, e.error from ended e
+  ), done as (
+    insert into millrace.finished (job_id, finished_at, outcome, attempts, result)
+    select e.job_id, v_now, 'succeeded', e.attempt, e.result from ended e where e.next = 'succeeded'
+  ), again as (
+    insert into millrace.ready (lane_id, run_at, job_id, attempts)
+    select e.lane_id, e.run_at, e.job_id, e.attempt from ended e where e.next = 'retry_scheduled'
+  ), dead as (
+    insert into millrace.dead_letter (job_id, queue_id, attempts, reason, error, dead_at)
+    select e.job_id, e.queue_id, e.attempt, e.error_code, e.error, v_now from ended e where e.next = 'dead_lettered' order by e.job_id
+  ), event as (
+    insert into millrace.job_events (job_id, event_type, created_at, payload)
+    select e.job_id, t.event_type, v_now, t.payload
+      from ended e
+     cross join lateral (
+             select 1, 'lease_expired', jsonb_build_object('attempt', e.attempt, 'lease_id', e.lease_id, 'worker', e.worker)
+              where e.outcome = 'lease_expired'
+             union all
+             select 2, e.next, jsonb_strip_nulls(jsonb_build_object('attempt', e.attempt, 'error_code', e.error_code, 'error', e.error,
+                                 'run_at', case when e.next = 'retry_scheduled' then e.run_at end))
+           ) as t (place, event_type, payload)
+     order by e.job_id, t.place
+  )
+  select array_agg(e.job_id) into v_free from ended e where e.concurrency_key is not null and e.next <> 'retry_scheduled';
+
+  if v_free is not null then
+    perform millrace.pass_on_slots(v_free);
+  end if;
+end
+$$;
+
+-- Gives the concurrency keys that these ended jobs hold to the oldest job parked behind each.
+-- The slot is locked first, in one order everywhere, and only then is parked read with a new snapshot:
+-- whoever parks a job has locked the slot too, so no job can be parked unseen behind a freed key.
+create function millrace.pass_on_slots(p_holders bigint[]) returns void
+language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_now timestamptz;
+begin
+  perform millrace.lock_slots(p_holders);
+  v_now := millrace.clock();
+  with slot as materialized (
+    select s.queue_id, s.key, s.job_id,
+           (select p.job_id from millrace.parked p
+             where p.queue_id = s.queue_id and p.key = s.key order by p.job_id limit 1) as next_id
+      from millrace.job j
+      join millrace.concurrency_slot s on s.queue_id = j.queue_id and s.key = j.concurrency_key and s.job_id = j.id
+     where j.id = any (p_holders)
+  ), freed as (
+    delete from millrace.concurrency_slot d using slot s
+     where s.next_id is null and d.queue_id = s.queue_id and d.key = s.key
+  ), passed as (
+    update millrace.concurrency_slot u set job_id = s.next_id from slot s
+     where s.next_id is not null and u.queue_id = s.queue_id and u.key = s.key
+  ), unparked as (
+    delete from millrace.parked p using slot s where p.job_id = s.next_id
+    returning p.lane_id, p.run_at, p.job_id, p.attempts
+  )
+  insert into millrace.ready (lane_id, run_at, job_id, attempts)
+  select u.lane_id, greatest(u.run_at, v_now), u.job_id, u.attempts from unparked u;
+end
+$$;
+
+-- Locks the slots of these jobs' concurrency keys, in the order that enqueue uses, against deadlock.
+create function millrace.lock_slots(p_jobs bigint[]) returns void
+language sql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+  select from millrace.job j
+    join millrace.concurrency_slot s on s.queue_id = j.queue_id and s.key = j.concurrency_key
+   where j.id = any (p_jobs)
+   order by s.queue_id, s.key
+     for update of s
+$$;
+
+-- Ends the attempts whose leases have run out: each counts as an attempt with the error code lease_expired,
+-- so a job that kills its workers ends among the dead letters. Returns how many leases it ended.
+create function millrace.expire_leases(p_queue_id int, p_limit int default 1000) returns int
+language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_now   timestamptz := millrace.clock();
+  v_floor timestamptz;
+  v_ended millrace.ended[];
+begin
+  select c.lease_floor into v_floor from millrace.queue_clock c where c.queue_id = p_queue_id;
+  with taken as (
+    delete from millrace.lease d
+     where d.ctid = any (array(
+             select e.ctid from millrace.lease e
+              where e.queue_id = p_queue_id and e.expires_at >= v_floor and e.expires_at <= v_now
+              order by e.expires_at
+              limit p_limit
+                for update skip locked))
+    returning d.*
+  )
+  select array_agg((t.job_id, t.lease_id, t.queue_id, t.lane_id, t.worker, t.attempt, t.leased_at, 'lease_expired', null,
+                    'lease_expired', 'the lease ran out before the worker reported', null, false)::millrace.ended)
+    into v_ended
+    from taken t;
+  if v_ended is null then
+    return 0;
+  end if;
+  perform millrace.settle(v_ended);
+  return cardinality(v_ended);
+end
+$$;

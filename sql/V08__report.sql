@@ -1,0 +1,218 @@
+-- Report and extend: a worker's word about its attempt, fenced by the lease.
+
+create function millrace.check_worker(p_worker text) returns void
+language plpgsql
+as $$
+begin
+  if p_worker is null or btrim(p_worker) = '' or length(p_worker) > 200 then
+    perform millrace.refuse(400, 'worker_id_missing', 'the worker''s id is missing or blank, or longer than 200 characters');
+  end if;
+end
+$$;
+
+-- Why a worker's word about a job does not count; called only once it is known not to. A lease id that the
+-- caller does not give is not checked, and neither is a worker that it does not name.
+create function millrace.refusal(p_job_id bigint, p_lease_id bigint, p_worker text, p_type text, out code text, out message text)
+language plpgsql
+set enable_seqscan = off
+as $$
+declare
+  v_job     millrace.job;
+  v_lease   millrace.lease;
+  v_attempt millrace.attempt;
+begin
+  select * into v_job from millrace.job j where j.id = p_job_id;
+  if not found then
+    code := 'job_not_found'; message := 'there is no such job';
+    return;
+  end if;
+  if p_type <> v_job.type then
+    code := 'type_mismatch'; message := 'the job is of another type';
+    return;
+  end if;
+  select * into v_lease from millrace.lease e where e.job_id = p_job_id and (p_lease_id is null or e.lease_id = p_lease_id);
+  if found then
+    if p_worker <> v_lease.worker then
+      code := 'not_lease_owner'; message := 'the lease belongs to another worker';
+    elsif v_lease.expires_at <= millrace.clock() then
+      code := 'lease_expired'; message := 'the lease has expired';
+    else -- it was taken, or extended, between the two looks
+      code := 'try_again'; message := 'the job changed hands at this moment';
+    end if;
+    return;
+  end if;
+
+  select * into v_attempt from millrace.attempt a
+   where a.job_id = p_job_id and (p_lease_id is null or a.lease_id = p_lease_id)
+   order by a.lease_id desc limit 1;
+  if not found and p_lease_id is null then
+    code := 'not_leased'; message := 'the job has not been claimed';
+  elsif not found then
+    code := 'invalid_lease'; message := 'the job has no such lease';
+  elsif p_worker <> v_attempt.worker then
+    code := 'not_lease_owner'; message := 'the lease belonged to another worker';
+  elsif v_attempt.outcome = 'lease_expired' then
+    code := 'lease_expired'; message := 'the lease has expired';
+  elsif v_attempt.outcome = 'cancelled' then
+    code := 'cancelled'; message := 'the job was cancelled';
+  else
+    code := 'already_attempted'; message := 'the outcome of this attempt was reported before';
+  end if;
+end
+$$;
+
+-- Takes an array of {job_id, lease_id, worker, type, succeeded, result, error_code, error, retry_after_seconds, permanent} and
+-- answers each by its place (from 1): code is NULL where the word counted. lease_id, worker and type are checked where
+-- they are given; a report without a lease_id speaks of the job's current lease. An expired lease never counts,
+-- even if nobody has taken the job over yet.
+create function millrace.report_many(p_reports jsonb)
+returns table (ord bigint, job_id bigint, code text, message text)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_now   timestamptz := millrace.clock();
+  v_ended millrace.ended[];
+  v_held  bigint[];
+begin
+  perform millrace.check_reports(p_reports);
+
+  with report as materialized (
+    select r.* from jsonb_to_recordset(p_reports)
+      as r (job_id bigint, lease_id bigint, worker text, type text, succeeded boolean, result jsonb, error_code text, error text,
+            retry_after_seconds double precision, permanent boolean)
+  ), held as (
+    delete from millrace.lease d
+     where d.ctid = any (array(
+             select e.ctid
+               from report r
+               join millrace.lease e on e.job_id = r.job_id
+              where (r.lease_id is null or e.lease_id = r.lease_id)
+                and (r.worker is null or e.worker = r.worker)
+                and (r.type is null or r.type = (select j.type from millrace.job j where j.id = r.job_id))
+                and e.expires_at > v_now
+              order by e.job_id -- one order everywhere, against deadlock
+                for update of e))
+    returning d.*
+  )
+  select array_agg((h.job_id, h.lease_id, h.queue_id, h.lane_id, h.worker, h.attempt, h.leased_at,
+                    case when r.succeeded then 'succeeded' else 'failed' end, r.result,
+                    case when not r.succeeded then coalesce(r.error_code, 'failed') end, case when not r.succeeded then r.error end,
+                    make_interval(secs => r.retry_after_seconds), coalesce(r.permanent, false))::millrace.ended order by h.job_id),
+         array_agg(h.job_id)
+    into v_ended, v_held
+    from held h
+    join report r on r.job_id = h.job_id;
+
+  if v_ended is not null then
+    perform millrace.settle(v_ended);
+  end if;
+
+  return query
+  select r.ordinality, r.job_id, f.code, f.message
+    from rows from (jsonb_to_recordset(p_reports) as (job_id bigint, lease_id bigint, worker text, type text)) with ordinality as r
+    left join lateral (select * from millrace.refusal(r.job_id, r.lease_id, r.worker, r.type)
+                        where not r.job_id = any (coalesce(v_held, '{}'))) as f on true
+   order by r.ordinality;
+end
+$$;
+
+-- Refuses the first malformed report of the batch, naming its place and its field.
+create function millrace.check_reports(p_reports jsonb) returns void
+language plpgsql
+as $$
+declare
+  v_bad record;
+begin
+  if jsonb_typeof(p_reports) is distinct from 'array' then
+    perform millrace.refuse(400, 'invalid_request', 'the reports are not an array');
+  end if;
+  if jsonb_array_length(p_reports) > 1000 then
+    perform millrace.refuse(400, 'invalid_request', 'more than 1000 reports in one call');
+  end if;
+
+  select r.ordinality - 1 as place, f.field, f.reason
+    into v_bad
+    from (select *, count(*) over (partition by s.job_id) as times
+            from rows from (jsonb_to_recordset(p_reports) as (
+                   job_id bigint, succeeded boolean, result jsonb, error_code text, error text, retry_after_seconds numeric
+                 )) with ordinality as s) as r
+   cross join lateral (values
+           ('job_id', 'is missing', r.job_id is null),
+           ('job_id', 'is reported twice in one call', r.times > 1),
+           ('succeeded', 'is missing', r.succeeded is null),
+           ('result', 'is larger than 2 MiB', pg_column_size(r.result) > 2097152),
+           ('error_code', 'is blank or longer than 200 characters', btrim(r.error_code) = '' or length(r.error_code) > 200),
+           ('error', 'is longer than 10000 characters', length(r.error) > 10000),
+           ('retry_after_seconds', 'is not from 0 to 31536000 (a year)', r.retry_after_seconds not between 0 and 31536000)
+         ) as f (field, reason, wrong)
+   where f.wrong
+   order by r.ordinality
+   limit 1;
+  if found then
+    perform millrace.refuse(400, 'invalid_request', format('%s %s', v_bad.field, v_bad.reason),
+                            format('in report %s of the call, counted from 0', v_bad.place));
+  end if;
+end
+$$;
+
+-- The HTTP status of a refusal.
+create function millrace.refusal_status(p_code text) returns int
+language sql immutable
+as $$ select case p_code when 'job_not_found' then 404 when 'try_again' then 503 else 409 end $$;
+
+-- One report, with named arguments; a word that does not count raises.
+create function millrace.report(job_id bigint, lease_id bigint, worker text, succeeded boolean, result jsonb default null,
+  error_code text default null, error text default null, retry_after interval default null, permanent boolean default false)
+returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_answer record;
+begin
+  perform millrace.check_worker(report.worker);
+  if report.lease_id is null then
+    perform millrace.refuse(400, 'invalid_request', 'lease_id is missing');
+  end if;
+  select * into v_answer from millrace.report_many(jsonb_build_array(jsonb_build_object(
+    'job_id', report.job_id, 'lease_id', report.lease_id, 'worker', report.worker, 'succeeded', report.succeeded, 'result', report.result,
+    'error_code', report.error_code, 'error', report.error, 'retry_after_seconds', extract(epoch from report.retry_after),
+    'permanent', report.permanent)));
+  if v_answer.code is not null then
+    perform millrace.refuse(millrace.refusal_status(v_answer.code), v_answer.code, v_answer.message);
+  end if;
+end
+$$;
+
+comment on function millrace.report is 'Ends an attempt: succeeded, or failed with an error code; retried, or dead-lettered when attempts are used up.';
+
+-- Moves a lease's end to p_lease from now and returns it. Refused for the same reasons as a report.
+create function millrace.extend_lease(job_id bigint, lease_id bigint, worker text, lease interval default null) returns timestamptz
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+declare
+  v_expires_at timestamptz;
+  v_why        record;
+begin
+  perform millrace.check_worker(extend_lease.worker);
+  if extend_lease.lease not between '1 second' and '1 day' then
+    perform millrace.refuse(400, 'invalid_request', 'lease is not from 1 second to 1 day');
+  end if;
+  -- greatest(): an extension never shortens a lease
+  update millrace.lease e
+     set expires_at = greatest(e.expires_at, millrace.clock() + coalesce(extend_lease.lease, j.lease, q.lease))
+    from millrace.job j, millrace.queue q
+   where e.job_id = extend_lease.job_id and e.lease_id = extend_lease.lease_id and e.worker = extend_lease.worker
+     and e.expires_at > millrace.clock() and j.id = e.job_id and q.id = e.queue_id
+  returning e.expires_at into v_expires_at;
+  if not found then
+    select * into v_why from millrace.refusal(extend_lease.job_id, coalesce(extend_lease.lease_id, 0), extend_lease.worker, null);
+    perform millrace.refuse(millrace.refusal_status(v_why.code), v_why.code, v_why.message);
+  end if;
+  return v_expires_at;
+end
+$$;
+
+comment on function millrace.extend_lease is 'Gives a running attempt more time, counted from now; returns when the lease ends.';

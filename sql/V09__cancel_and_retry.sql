@@ -1,0 +1,143 @@
+-- A person's word about a job: where it stands, cancel it, retry it, replay its dead letter.
+
+-- The state of a job: queued, running, succeeded, cancelled or dead; NULL where there is no such job.
+create function millrace.job_state(job_id bigint) returns text
+language sql stable security definer
+set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+  select case
+    when exists (select from millrace.ready r where r.job_id = $1) or exists (select from millrace.parked p where p.job_id = $1) then 'queued'
+    when exists (select from millrace.lease e where e.job_id = $1) then 'running'
+    when exists (select from millrace.dead_letter d where d.job_id = $1) then 'dead'
+    else (select f.outcome from millrace.finished f where f.job_id = $1)
+  end
+$$;
+
+-- Withdraws a job that is queued or running. A running job's lease ends with it, so its worker's next word
+-- is refused with the code `cancelled`.
+create function millrace.cancel(job_id bigint) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+declare
+  v_now      timestamptz;
+  v_attempts smallint;
+  v_lease    millrace.lease;
+begin
+  perform millrace.lock_slots(array[cancel.job_id]);
+  -- The job may move on while this looks for it, from ready to lease or back: then look again.
+  for v_round in 1 .. 3 loop
+    delete from millrace.ready r where r.job_id = cancel.job_id returning r.attempts into v_attempts;
+    exit when found;
+    delete from millrace.parked p where p.job_id = cancel.job_id returning p.attempts into v_attempts;
+    exit when found;
+    delete from millrace.lease e where e.job_id = cancel.job_id returning e.* into v_lease;
+    v_attempts := v_lease.attempt;
+    exit when found;
+  end loop;
+  if v_attempts is null then
+    perform millrace.refuse_transition(cancel.job_id, 'not_cancellable', 'only a queued or running job can be cancelled');
+  end if;
+
+  v_now := millrace.clock();
+  if v_lease.job_id is not null then
+    insert into millrace.attempt (job_id, lease_id, attempt, worker, started_at, finished_at, outcome)
+    values (v_lease.job_id, v_lease.lease_id, v_lease.attempt, v_lease.worker, v_lease.leased_at, v_now, 'cancelled');
+  end if;
+  insert into millrace.finished (job_id, finished_at, outcome, attempts) values (cancel.job_id, v_now, 'cancelled', v_attempts);
+  insert into millrace.job_events (job_id, event_type, created_at, payload) values (cancel.job_id, 'cancelled', v_now, '{}');
+  perform millrace.pass_on_slots(array[cancel.job_id]);
+end
+$$;
+
+comment on function millrace.cancel is 'Withdraws a queued or running job.';
+
+-- Says why a job can't make this transition: it does not exist, or it is in another state.
+create function millrace.refuse_transition(p_job_id bigint, p_code text, p_rule text) returns void
+language plpgsql
+as $$
+declare
+  v_state text := millrace.job_state(p_job_id);
+begin
+  if v_state is null then
+    perform millrace.refuse(404, 'job_not_found', 'there is no such job');
+  end if;
+  perform millrace.refuse(409, p_code, p_rule, format('the job is %s', v_state));
+end
+$$;
+
+-- Queues a dead or cancelled job again under its own id. With reset_attempts it has all of its attempts before it
+-- again, otherwise one more. A dead letter that was replayed already stays: its replay is under way.
+create function millrace.retry(job_id bigint, reset_attempts boolean default true) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+declare
+  v_job      millrace.job;
+  v_attempts smallint;
+  v_now      timestamptz;
+  v_holder   bigint;
+begin
+  delete from millrace.dead_letter d where d.job_id = retry.job_id and d.retried_at is null returning d.attempts into v_attempts;
+  if not found then
+    delete from millrace.finished f where f.job_id = retry.job_id and f.outcome = 'cancelled' returning f.attempts into v_attempts;
+  end if;
+  if v_attempts is null then
+    perform millrace.refuse_transition(retry.job_id, 'not_retryable', 'only a cancelled job, or a dead one not replayed yet, can be retried');
+  end if;
+  if retry.reset_attempts then
+    v_attempts := 0;
+  end if;
+
+  select * into v_job from millrace.job j where j.id = retry.job_id;
+  v_now := millrace.clock(); -- the delete gave this transaction its id
+  if v_job.concurrency_key is not null then
+    insert into millrace.concurrency_slot as s (queue_id, key, job_id) values (v_job.queue_id, v_job.concurrency_key, v_job.id)
+        on conflict (queue_id, key) do update set job_id = s.job_id
+    returning s.job_id into v_holder;
+  end if;
+  if coalesce(v_holder, v_job.id) = v_job.id then
+    insert into millrace.ready (lane_id, run_at, job_id, attempts) values (v_job.lane_id, v_now, v_job.id, v_attempts);
+  else
+    insert into millrace.parked (job_id, queue_id, key, lane_id, run_at, attempts)
+    values (v_job.id, v_job.queue_id, v_job.concurrency_key, v_job.lane_id, v_now, v_attempts);
+  end if;
+  insert into millrace.job_events (job_id, event_type, created_at, payload)
+  values (v_job.id, 'replayed', v_now, jsonb_build_object('attempts', v_attempts));
+end
+$$;
+
+comment on function millrace.retry is 'Queues a dead or cancelled job again under its own id.';
+
+-- Makes a new job of a dead letter and returns its key. The new job has the payload and the limits of the old
+-- one, but not its idempotency key, which still stands for the old one. A dead letter is replayed once.
+create function millrace.replay(dead_letter_id bigint) returns bigint
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+declare
+  v_dead  millrace.dead_letter;
+  v_job   millrace.job;
+  v_queue text;
+  v_new   bigint;
+begin
+  select * into v_dead from millrace.dead_letter d where d.id = replay.dead_letter_id for update;
+  if not found then
+    perform millrace.refuse(404, 'dead_letter_not_found', 'there is no such dead letter');
+  elsif v_dead.retried_at is not null then
+    perform millrace.refuse(409, 'already_replayed', 'the dead letter was replayed before', millrace.job_uuid(v_dead.retried_job_id)::text);
+  end if;
+  select * into v_job from millrace.job j where j.id = v_dead.job_id;
+  select q.name into v_queue from millrace.queue q where q.id = v_job.queue_id;
+
+  select e.job_id into v_new from millrace.enqueue_many(jsonb_build_array(jsonb_build_object(
+    'queue', v_queue, 'type', v_job.type, 'payload', v_job.payload, 'priority', v_job.priority, 'max_attempts', v_job.max_attempts,
+    'lease_seconds', extract(epoch from v_job.lease), 'concurrency_key', v_job.concurrency_key, 'replay_of', v_job.id))) as e;
+  update millrace.dead_letter d set retried_at = millrace.clock(), retried_job_id = v_new where d.id = v_dead.id;
+  insert into millrace.job_events (job_id, event_type, created_at, payload)
+  values (v_job.id, 'replayed', millrace.clock(), jsonb_build_object('job_id', millrace.job_uuid(v_new)));
+  return v_new;
+end
+$$;
+
+comment on function millrace.replay is 'Makes a new job of a dead letter, once, and returns its key.';

@@ -1,0 +1,155 @@
+-- Partitions made ahead of time, retention, and the round of housekeeping that any scheduler may call.
+
+create table millrace.retention (
+  one          boolean primary key default true check (one), -- one row
+  finished     interval not null default '30 days' check (finished >= '1 day'),
+  events       interval not null default '30 days' check (events >= '1 day'),
+  dead_letters interval not null default '90 days' check (dead_letters >= '1 day'),
+  workers      interval not null default '1 day' check (workers >= '1 minute')
+);
+insert into millrace.retention default values;
+
+comment on table millrace.retention is 'How long history is kept: finished jobs with their payload, events and attempts, dead letters, heartbeats.';
+
+-- Makes the weekly partition of one table that holds p_time, if it is not there yet. Rows that fell into
+-- the default partition meanwhile move over. Returns whether it made one.
+create function millrace.make_partition(p_table text, p_column text, p_time timestamptz) returns boolean
+language plpgsql
+set timezone = 'UTC'
+as $$
+declare
+  v_from timestamptz := date_trunc('week', p_time);
+  v_to   timestamptz := v_from + interval '7 days';
+  v_name text := p_table || '_' || to_char(v_from, 'YYYYMMDD');
+begin
+  if to_regclass('millrace.' || quote_ident(v_name)) is not null then
+    return false;
+  end if;
+  execute format('create table millrace.%I (like millrace.%I including all)', v_name, p_table);
+  execute format('with moved as (delete from millrace.%I where %I >= %L and %I < %L returning *) insert into millrace.%I select * from moved',
+                 p_table || '_default', p_column, v_from, p_column, v_to, v_name);
+  execute format('alter table millrace.%I attach partition millrace.%I for values from (%L) to (%L)', p_table, v_name, v_from, v_to);
+  return true;
+end
+$$;
+
+-- Makes the partitions of this week and of the weeks ahead; safe to call at any time and by many at once.
+-- Returns how many it made.
+create function millrace.make_partitions(p_weeks_ahead int default 8) returns int
+language plpgsql
+as $$
+declare
+  v_made int := 0;
+begin
+  perform pg_advisory_xact_lock(hashtext('millrace.make_partitions'));
+  for v_week in 0 .. p_weeks_ahead loop
+    v_made := v_made
+      + millrace.make_partition('finished', 'finished_at', millrace.clock() + v_week * interval '7 days')::int
+      + millrace.make_partition('attempt', 'finished_at', millrace.clock() + v_week * interval '7 days')::int
+      + millrace.make_partition('job_events', 'created_at', millrace.clock() + v_week * interval '7 days')::int;
+  end loop;
+  return v_made;
+end
+$$;
+
+-- The partitions of one table that end before p_before, oldest first.
+create function millrace.partitions_before(p_table text, p_before timestamptz) returns setof text
+language sql stable
+set timezone = 'UTC'
+as $$
+  select c.relname::text
+    from pg_inherits i
+    join pg_class c on c.oid = i.inhrelid
+   where i.inhparent = ('millrace.' || quote_ident(p_table))::regclass
+     and c.relname ~ ('^' || p_table || '_[0-9]{8}$')
+     and to_date(right(c.relname, 8), 'YYYYMMDD') + 7 <= p_before
+   order by c.relname
+$$;
+
+-- Deletes jobs, and what hangs on them, whose history is no longer kept.
+create function millrace.forget_jobs(p_jobs bigint[]) returns void
+language sql
+as $$
+  delete from millrace.idempotency_key k using millrace.job j
+   where j.id = any (p_jobs) and k.queue_id = j.queue_id and k.key = j.idempotency_key and k.job_id = j.id;
+  delete from millrace.artifact a where a.job_id = any (p_jobs);
+  delete from millrace.dead_letter d where d.job_id = any (p_jobs);
+  delete from millrace.job j where j.id = any (p_jobs);
+$$;
+
+-- Ends the history that is older than millrace.retention says, at most p_limit jobs a call. Events and attempts go by
+-- whole partitions; a week of finished jobs loses its jobs first, and is dropped when they are gone.
+-- Returns how many jobs it forgot.
+create function millrace.retire(p_limit int default 10000) returns int
+language plpgsql
+set lock_timeout = '2s'
+as $$
+declare
+  v_keep      millrace.retention;
+  v_now       timestamptz := millrace.clock();
+  v_partition text;
+  v_jobs      bigint[];
+  v_forgotten int := 0;
+begin
+  select * into v_keep from millrace.retention;
+  for v_partition in select millrace.partitions_before('job_events', v_now - v_keep.events)
+                     union all select millrace.partitions_before('attempt', v_now - v_keep.events) loop
+    execute format('drop table millrace.%I', v_partition);
+  end loop;
+
+  for v_partition in select millrace.partitions_before('finished', v_now - v_keep.finished) loop
+    execute format('with gone as (delete from millrace.%1$I where ctid = any (array(select ctid from millrace.%1$I limit $1)) returning job_id)
+                    select coalesce(array_agg(job_id), ''{}'') from gone', v_partition)
+       into v_jobs using p_limit - v_forgotten;
+    perform millrace.forget_jobs(v_jobs);
+    v_forgotten := v_forgotten + cardinality(v_jobs);
+    exit when v_forgotten >= p_limit;
+    execute format('drop table millrace.%I', v_partition);
+  end loop;
+
+  select coalesce(array_agg(d.job_id), '{}') into v_jobs
+    from (select job_id from millrace.dead_letter where dead_at < v_now - v_keep.dead_letters order by id limit p_limit) as d;
+  perform millrace.forget_jobs(v_jobs);
+  v_forgotten := v_forgotten + cardinality(v_jobs);
+
+  delete from millrace.worker w where w.seen_at < v_now - v_keep.workers;
+  return v_forgotten;
+end
+$$;
+
+-- One round of housekeeping: expired leases, partitions, retention. It tolerates running twice, late, or in many
+-- places at once. Claims tend their own queue, so what this adds is the queues that nobody claims from.
+create function millrace.housekeep() returns jsonb
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_expired int := 0;
+  v_queue   int;
+begin
+  for v_queue in select q.id from millrace.queue q order by q.id loop
+    v_expired := v_expired + millrace.expire_leases(v_queue);
+  end loop;
+  return jsonb_build_object('leases_expired', v_expired, 'partitions_made', millrace.make_partitions(), 'jobs_retired', millrace.retire());
+end
+$$;
+
+comment on function millrace.housekeep is 'One round of housekeeping; call it every minute or so from any scheduler.';
+
+-- Jobs that are not in exactly one state. Always empty: the tests ask, and so may anyone who doubts.
+create function millrace.misplaced_jobs() returns table (job_id bigint, places text[])
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(j.id, p.job_id), array_agg(p.place) filter (where p.place is not null)
+    from millrace.job j
+    full join (select r.job_id, 'ready' from millrace.ready r
+               union all select r.job_id, 'parked' from millrace.parked r
+               union all select r.job_id, 'lease' from millrace.lease r
+               union all select r.job_id, 'finished' from millrace.finished r
+               union all select r.job_id, 'dead_letter' from millrace.dead_letter r) as p (job_id, place) on p.job_id = j.id
+   group by coalesce(j.id, p.job_id)
+  having count(p.place) <> 1 or count(j.id) = 0
+$$;
+
+select millrace.make_partitions();
