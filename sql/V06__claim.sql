@@ -233,24 +233,23 @@ begin
   v_now := millrace.clock(); -- read after the delete gave this transaction its id: the floor of leases depends on it
 
   return query
-  with leased as (
-    insert into millrace.lease as e (job_id, lease_id, queue_id, lane_id, worker, attempt, leased_at, expires_at)
-    select t.job_id, nextval('millrace.lease_id_seq'), v_queue.id, t.lane_id, claim.worker, t.attempts + 1, v_now,
-           v_now + coalesce(claim.lease, j.lease, v_queue.lease)
+  with taken as materialized (
+    select t.job_id, nextval('millrace.lease_id_seq') as lease_id, t.lane_id, t.run_at, t.attempts + 1 as attempt,
+           v_now + coalesce(claim.lease, j.lease, v_queue.lease) as expires_at,
+           j.type, j.priority, j.payload, coalesce(j.max_attempts, v_queue.max_attempts) as max_attempts, j.enqueued_at
       from unnest(v_taken) as t
-      join millrace.job j on j.id = t.job_id
-    returning e.*
+     cross join lateral (select * from millrace.job i where i.id = t.job_id limit 1) as j -- a probe of the key, whatever the statistics say
+  ), leased as (
+    insert into millrace.lease (job_id, lease_id, queue_id, lane_id, worker, attempt, leased_at, expires_at)
+    select t.job_id, t.lease_id, v_queue.id, t.lane_id, claim.worker, t.attempt, v_now, t.expires_at from taken t
   ), event as (
     insert into millrace.job_events (job_id, event_type, created_at, payload)
-    select e.job_id, 'started', e.leased_at, jsonb_build_object('attempt', e.attempt, 'lease_id', e.lease_id, 'worker', e.worker)
-      from leased e
+    select t.job_id, 'started', v_now, jsonb_build_object('attempt', t.attempt, 'lease_id', t.lease_id, 'worker', claim.worker)
+      from taken t
   )
-  select e.job_id, e.lease_id, j.type, j.priority::int, j.payload, e.attempt::int, coalesce(j.max_attempts, v_queue.max_attempts),
-         j.enqueued_at, e.leased_at, e.expires_at
-    from leased e
-    join millrace.job j on j.id = e.job_id
-    join unnest(v_taken) as t on t.job_id = e.job_id
-   order by j.priority desc, t.run_at, e.job_id;
+  select t.job_id, t.lease_id, t.type, t.priority::int, t.payload, t.attempt, t.max_attempts, t.enqueued_at, v_now, t.expires_at
+    from taken t
+   order by t.priority desc, t.run_at, t.job_id;
 end
 $$;
 

@@ -46,10 +46,11 @@ begin
            case when e.outcome = 'succeeded' then 'succeeded'
                 when e.permanent or e.attempt >= coalesce(j.max_attempts, q.max_attempts) then 'dead_lettered'
                 else 'retry_scheduled' end as next,
-           v_now + coalesce(e.retry_after, millrace.backoff_delay(q, e.attempt)) as run_at
+           v_now + coalesce(e.retry_after, millrace.backoff_delay(q::millrace.queue, e.attempt)) as run_at
       from unnest(p_ended) as e
-      join millrace.job j on j.id = e.job_id
-      join millrace.queue q on q.id = e.queue_id
+     -- lateral with a limit: one probe of the key for each, whatever the statistics say
+     cross join lateral (select * from millrace.job i where i.id = e.job_id limit 1) as j
+     cross join lateral (select * from millrace.queue u where u.id = e.queue_id limit 1) as q
   ), attempt as (
     insert into millrace.attempt (job_id, lease_id, attempt, worker, started_at, finished_at, outcome, error_code, error)
     select e.job_id, e.lease_id, e.attempt, e.worker, e.leased_at, v_now, e.outcome, e.error_code, e.error from ended e
@@ -99,9 +100,10 @@ begin
     select s.queue_id, s.key, s.job_id,
            (select p.job_id from millrace.parked p
              where p.queue_id = s.queue_id and p.key = s.key order by p.job_id limit 1) as next_id
-      from millrace.job j
-      join millrace.concurrency_slot s on s.queue_id = j.queue_id and s.key = j.concurrency_key and s.job_id = j.id
-     where j.id = any (p_holders)
+      from unnest(p_holders) as h (job_id)
+     cross join lateral (select * from millrace.job i where i.id = h.job_id limit 1) as j
+     cross join lateral (select * from millrace.concurrency_slot c
+                          where c.queue_id = j.queue_id and c.key = j.concurrency_key and c.job_id = j.id limit 1) as s
   ), freed as (
     delete from millrace.concurrency_slot d using slot s
      where s.next_id is null and d.queue_id = s.queue_id and d.key = s.key

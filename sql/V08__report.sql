@@ -77,43 +77,49 @@ declare
 begin
   perform millrace.check_reports(p_reports);
 
-  with report as materialized (
-    select r.* from jsonb_to_recordset(p_reports)
-      as r (job_id bigint, lease_id bigint, worker text, type text, succeeded boolean, result jsonb, error_code text, error text,
-            retry_after_seconds double precision, permanent boolean)
-  ), held as (
-    delete from millrace.lease d
-     where d.ctid = any (array(
-             select e.ctid
-               from report r
-               join millrace.lease e on e.job_id = r.job_id
-              where (r.lease_id is null or e.lease_id = r.lease_id)
-                and (r.worker is null or e.worker = r.worker)
-                and (r.type is null or r.type = (select j.type from millrace.job j where j.id = r.job_id))
-                and e.expires_at > v_now
-              order by e.job_id -- one order everywhere, against deadlock
-                for update of e))
-    returning d.*
+  with told as materialized (
+    select e.*, r.succeeded, r.result, r.error_code, r.error, r.retry_after_seconds, coalesce(r.permanent, false) as permanent
+      from (select * from jsonb_to_recordset(p_reports)
+              as s (job_id bigint, lease_id bigint, worker text, type text, succeeded boolean, result jsonb, error_code text, error text,
+                    retry_after_seconds double precision, permanent boolean)
+             order by s.job_id) as r -- leases are locked in one order everywhere, against deadlock
+     cross join lateral ( -- lateral with a limit: one probe of the key for each report, whatever the statistics say
+           select l.job_id, l.lease_id, l.queue_id, l.lane_id, l.worker, l.attempt, l.leased_at
+             from millrace.lease l
+            where l.job_id = r.job_id
+              and (r.lease_id is null or l.lease_id = r.lease_id)
+              and (r.worker is null or l.worker = r.worker)
+              and (r.type is null or r.type = (select j.type from millrace.job j where j.id = r.job_id))
+              and l.expires_at > v_now
+            limit 1
+              for update) as e
+  ), ended as (
+    -- By key and not by ctid: an extension may have moved the row while this waited for its lock.
+    delete from millrace.lease d where d.job_id = any (array(select t.job_id from told t))
   )
-  select array_agg((h.job_id, h.lease_id, h.queue_id, h.lane_id, h.worker, h.attempt, h.leased_at,
-                    case when r.succeeded then 'succeeded' else 'failed' end, r.result,
-                    case when not r.succeeded then coalesce(r.error_code, 'failed') end, case when not r.succeeded then r.error end,
-                    make_interval(secs => r.retry_after_seconds), coalesce(r.permanent, false))::millrace.ended order by h.job_id),
-         array_agg(h.job_id)
+  select array_agg((t.job_id, t.lease_id, t.queue_id, t.lane_id, t.worker, t.attempt, t.leased_at,
+                    case when t.succeeded then 'succeeded' else 'failed' end, t.result,
+                    case when not t.succeeded then coalesce(t.error_code, 'failed') end, case when not t.succeeded then t.error end,
+                    make_interval(secs => t.retry_after_seconds), t.permanent)::millrace.ended),
+         array_agg(t.job_id)
     into v_ended, v_held
-    from held h
-    join report r on r.job_id = h.job_id;
+    from told t;
 
   if v_ended is not null then
     perform millrace.settle(v_ended);
   end if;
 
+  -- refusal() is asked about the others alone: the two halves keep it from being called for every report.
   return query
+  select r.ordinality, r.job_id, null::text, null::text
+    from rows from (jsonb_to_recordset(p_reports) as (job_id bigint)) with ordinality as r
+   where r.job_id = any (v_held)
+  union all
   select r.ordinality, r.job_id, f.code, f.message
     from rows from (jsonb_to_recordset(p_reports) as (job_id bigint, lease_id bigint, worker text, type text)) with ordinality as r
-    left join lateral (select * from millrace.refusal(r.job_id, r.lease_id, r.worker, r.type)
-                        where not r.job_id = any (coalesce(v_held, '{}'))) as f on true
-   order by r.ordinality;
+   cross join lateral millrace.refusal(r.job_id, r.lease_id, r.worker, r.type) as f
+   where r.job_id <> all (coalesce(v_held, '{}'))
+   order by 1;
 end
 $$;
 
