@@ -10,7 +10,7 @@
 -- millrace_client     may EXECUTE the typed functions of millrace, so that an application can
 --                     enqueue in the same transaction as its own writes; it reads no table either
 
-create schema millrace;
+create schema if not exists millrace; -- what migrates may have made it, to keep its history there
 create schema millrace_api;
 
 comment on schema millrace is 'Millrace, a job queue: private tables and typed functions.';

@@ -1,0 +1,41 @@
+//! `POST /api/collab/workers/heartbeat` and `GET /api/collab/workers/active`: who is there to work.
+
+mod worker;
+
+use millrace_kit::{Answer, Problem, Reply, database, parse, reply, request, variable};
+use spin_sdk::http::Request;
+use spin_sdk::http_service;
+
+use crate::worker::{Heartbeat, Selection};
+
+/// Serves the component's two routes.
+#[http_service]
+async fn handle(request: Request) -> Reply {
+    // A host may match a route with or without a slash at its end.
+    let outcome = match request.uri().path().trim_end_matches('/') {
+        "/api/collab/workers/heartbeat" => heartbeat(request).await,
+        "/api/collab/workers/active" => active(request).await,
+        _ => Err(Problem::not_found()),
+    };
+    reply(outcome)
+}
+
+async fn heartbeat(request: Request) -> Result<Answer, Problem> {
+    let (head, body) = request.into_parts();
+    request::only(&head.method, "POST")?;
+    variable::role(&head.headers).await?.may_work()?;
+
+    let body = request::json_body(&head.headers, body).await?;
+    let heartbeat: Heartbeat = parse::object(&body)?;
+
+    database::call("collab_heartbeat", &heartbeat).await
+}
+
+async fn active(request: Request) -> Result<Answer, Problem> {
+    request::only(request.method(), "GET")?;
+    variable::role(request.headers()).await?.may_read()?;
+
+    let [executor_id] = parse::query(request.uri().query(), ["executorId"])?;
+
+    database::call("collab_workers_active", &Selection { executor_id }).await
+}

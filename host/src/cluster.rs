@@ -1,0 +1,296 @@
+//! A private Postgres: a cluster of our own in one folder, on a free port of 127.0.0.1, that ends with us.
+//!
+//! Postgres refuses to run as root, so root starts it as another user. It runs under a small supervising shell that
+//! holds the reading end of a pipe of ours: however this process ends, killed included, the pipe closes and the shell
+//! shuts the server down. What was committed survives, and the next start recovers it.
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio_postgres::NoTls;
+
+const OLDEST: u32 = 14;
+const SUPERUSER: &str = "postgres";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Starts the server, ends it when standard input closes, and removes the folder in $1 if there is one.
+const SUPERVISOR: &str = r#"
+remove=$1; shift
+"$@" </dev/null & server=$!
+cat >/dev/null
+kill -INT "$server" 2>/dev/null
+wait "$server"
+[ -z "$remove" ] || rm -rf "$remove"
+"#;
+
+/// How a cluster is kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// For good: what is committed is on disk.
+    Durable,
+    /// For this process: nothing is synced, and the folder goes when the server ends.
+    Throwaway,
+}
+
+/// A running private server.
+pub struct Cluster {
+    folder: PathBuf,
+    keep: Keep,
+    port: u16,
+    password: String,
+    supervisor: Supervisor,
+}
+
+/// The supervising shell and our end of its pipe.
+struct Supervisor {
+    shell: Child,
+    lifeline: Option<ChildStdin>,
+}
+
+impl Cluster {
+    /// Starts the cluster in `folder`, making it first if it is not there yet. Errors say what is missing on the machine.
+    pub async fn start(folder: &Path, keep: Keep) -> Result<Self> {
+        let programs = find_programs().context("no Postgres found: run `cargo xtask setup`, or set DATABASE_URL")?;
+        let owner = Owner::choose()?;
+        let folder = owner.prepare(folder)?;
+        if !folder.join("data/PG_VERSION").exists() {
+            initialise(&programs, &folder, &owner, keep)?;
+        }
+        let password = fs::read_to_string(folder.join("password")).context("the cluster's password")?;
+        wait_for_predecessor(&folder)?;
+        let port = free_port()?;
+        let supervisor = Supervisor::start(&programs, &folder, &owner, keep, port)?;
+        let cluster = Self { folder, keep, port, password, supervisor };
+        cluster.wait_until_ready().await?;
+        Ok(cluster)
+    }
+
+    /// The connection string of the cluster's superuser for `database`. It holds the password.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://{SUPERUSER}:{}@127.0.0.1:{}/{database}", self.password, self.port)
+    }
+
+    /// The port on 127.0.0.1; it stays the same through `restart`.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Shuts the server down, its connections ended, and returns once it is gone.
+    pub fn stop(mut self) -> Result<()> {
+        self.supervisor.stop()
+    }
+
+    /// Ends the server and starts it again on the same port.
+    pub async fn restart(&mut self) -> Result<()> {
+        ensure!(self.keep == Keep::Durable, "a throw-away cluster is gone once it stops");
+        self.supervisor.stop()?;
+        let programs = find_programs().context("no Postgres found")?;
+        self.supervisor = Supervisor::start(&programs, &self.folder, &Owner::choose()?, self.keep, self.port)?;
+        self.wait_until_ready().await
+    }
+
+    async fn wait_until_ready(&self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let error = match tokio_postgres::connect(&self.url("postgres"), NoTls).await {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            if Instant::now() > deadline {
+                bail!("Postgres did not start within {PATIENCE:?} ({error}); its log:\n{}", tail(&self.folder.join("log")));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Supervisor {
+    fn start(programs: &Path, folder: &Path, owner: &Owner, keep: Keep, port: u16) -> Result<Self> {
+        let log = fs::OpenOptions::new().create(true).append(true).open(folder.join("log"))?;
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", SUPERVISOR, "millrace-postgres"]);
+        command.arg(if keep == Keep::Throwaway { folder.as_os_str() } else { "".as_ref() });
+        command.arg(programs.join("postgres")).arg("-D").arg(folder.join("data")).arg("-p").arg(port.to_string());
+        for setting in settings(keep) {
+            command.arg("-c").arg(setting);
+        }
+        command.current_dir(folder).env_remove("PGDATA").stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
+        command.process_group(0); // Ctrl-C is for us to handle, not for it
+        owner.apply(&mut command);
+        let mut shell = command.spawn().context("starting Postgres")?;
+        let lifeline = shell.stdin.take();
+        Ok(Self { shell, lifeline })
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        drop(self.lifeline.take());
+        self.shell.wait().context("waiting for Postgres to end")?;
+        Ok(())
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        let _ = self.stop();
+    }
+}
+
+fn settings(keep: Keep) -> Vec<&'static str> {
+    let mut settings = vec![
+        "listen_addresses=127.0.0.1",
+        "unix_socket_directories=",
+        "max_connections=200",
+        "shared_buffers=256MB",
+        "wal_level=minimal",
+        "max_wal_senders=0",
+        "max_wal_size=2GB",
+        "log_min_messages=warning",
+        "log_min_error_statement=panic", // statements may hold payloads: keep them out of the log
+    ];
+    if keep == Keep::Throwaway {
+        settings.extend(["fsync=off", "synchronous_commit=off", "full_page_writes=off"]);
+    }
+    settings
+}
+
+/// The user that the server runs as.
+enum Owner {
+    Ourselves,
+    Other { uid: u32, gid: u32 },
+}
+
+impl Owner {
+    fn choose() -> Result<Self> {
+        // SAFETY: geteuid has no preconditions and cannot fail.
+        if unsafe { libc::geteuid() } != 0 {
+            return Ok(Self::Ourselves);
+        }
+        let passwd = fs::read_to_string("/etc/passwd").context("/etc/passwd")?;
+        let account = |name: &str| {
+            let line = passwd.lines().find(|line| line.split(':').next() == Some(name))?;
+            let mut fields = line.split(':').skip(2);
+            Some(Self::Other { uid: fields.next()?.parse().ok()?, gid: fields.next()?.parse().ok()? })
+        };
+        account("postgres").or_else(|| account("nobody")).context("running as root, and neither a user `postgres` nor `nobody` to run Postgres as")
+    }
+
+    /// Makes the cluster's folder, owned by this user, and returns where it really is: below `folder`, or in /var/tmp
+    /// (linked from `folder`) where this user may not come near it, as in a checkout below root's home.
+    fn prepare(&self, folder: &Path) -> Result<PathBuf> {
+        let folder = std::path::absolute(folder)?;
+        let Self::Other { uid, gid } = *self else {
+            fs::create_dir_all(&folder)?;
+            fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
+            return Ok(folder.canonicalize()?);
+        };
+        let parent = folder.parent().context("the cluster's folder has no parent")?;
+        fs::create_dir_all(parent)?;
+        if !folder.exists() && !parent.canonicalize()?.ancestors().all(open_to_others) {
+            let outside = tempfile_below("/var/tmp")?;
+            let _ = fs::remove_file(&folder); // a link whose folder is gone
+            std::os::unix::fs::symlink(&outside, &folder)?;
+        }
+        fs::create_dir_all(&folder)?;
+        let folder = folder.canonicalize()?;
+        chown(&folder, Some(uid), Some(gid))?;
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
+        Ok(folder)
+    }
+
+    fn apply(&self, command: &mut Command) {
+        if let Self::Other { uid, gid } = *self {
+            command.uid(uid).gid(gid);
+        }
+    }
+}
+
+fn open_to_others(folder: &Path) -> bool {
+    fs::metadata(folder).is_ok_and(|m| m.mode() & 0o001 != 0)
+}
+
+fn tempfile_below(folder: &str) -> Result<PathBuf> {
+    let path = Path::new(folder).join(format!("millrace-{:016x}", rand::random::<u64>()));
+    fs::create_dir(&path).with_context(|| path.display().to_string())?;
+    Ok(path)
+}
+
+fn initialise(programs: &Path, folder: &Path, owner: &Owner, keep: Keep) -> Result<()> {
+    let password: String = format!("{:032x}", rand::random::<u128>());
+    let file = folder.join("password");
+    fs::File::create(&file)?.write_all(password.as_bytes())?;
+    if let Owner::Other { uid, gid } = *owner {
+        chown(&file, Some(uid), Some(gid))?;
+    }
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+
+    let mut command = Command::new(programs.join("initdb"));
+    command.arg("--pgdata").arg(folder.join("data")).args(["--username", SUPERUSER, "--auth", "scram-sha-256"]);
+    command.args(["--encoding", "UTF8", "--locale", "C"]).arg("--pwfile").arg(&file).current_dir(folder).stdin(Stdio::null());
+    if keep == Keep::Throwaway {
+        command.arg("--no-sync");
+    }
+    owner.apply(&mut command);
+    let output = command.output().context("running initdb")?;
+    ensure!(output.status.success(), "initdb failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
+}
+
+/// A server that a killed predecessor left behind ends by itself within moments; two at once can't be.
+fn wait_for_predecessor(folder: &Path) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while let Some(pid) = running_server(folder) {
+        ensure!(Instant::now() < deadline, "the cluster in {} is in use by another process ({pid})", folder.display());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+fn running_server(folder: &Path) -> Option<i32> {
+    let text = fs::read_to_string(folder.join("data/postmaster.pid")).ok()?;
+    let pid: i32 = text.lines().next()?.trim().parse().ok()?;
+    // SAFETY: signal 0 is never delivered; kill only tells whether the process is there.
+    let is_alive = unsafe { libc::kill(pid, 0) } == 0 || std::io::Error::last_os_error().raw_os_error() == Some(libc::EPERM);
+    is_alive.then_some(pid)
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn tail(file: &Path) -> String {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(15)..].join("\n")
+}
+
+/// The folder with the programs of the newest Postgres on this machine that is new enough.
+pub fn find_programs() -> Option<PathBuf> {
+    let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|e| e.path().join("bin"));
+    let asked = Command::new("pg_config").arg("--bindir").output().ok().filter(|o| o.status.success());
+    let asked = asked.map(|o| PathBuf::from(String::from_utf8_lossy(&o.stdout).trim()));
+    let on_path: Vec<_> = std::env::var_os("PATH").map(|p| std::env::split_paths(&p).collect()).unwrap_or_default();
+    debian
+        .chain(asked)
+        .chain(on_path)
+        .filter_map(|dir| Some((version(&dir)?, dir)))
+        .filter(|(version, _)| *version >= OLDEST)
+        .max()
+        .map(|(_, dir)| dir)
+}
+
+/// The major version of the server in `dir`, where `initdb` is too.
+fn version(dir: &Path) -> Option<u32> {
+    if !dir.join("initdb").exists() {
+        return None;
+    }
+    // "postgres (PostgreSQL) 15.13 (Debian …)"
+    let said = Command::new(dir.join("postgres")).arg("--version").output().ok()?;
+    String::from_utf8_lossy(&said.stdout).split_whitespace().nth(2)?.split('.').next()?.parse().ok()
+}

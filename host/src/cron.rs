@@ -1,0 +1,139 @@
+//! Cron triggers, as Spin's cron trigger fires them: expressions have seconds first and are in UTC, and a
+//! component runs again while its last run still goes on. A run that fails is logged.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use chrono::{DateTime, Utc};
+use croner::Cron;
+use croner::parser::{CronParser, Seconds};
+use tokio::task::JoinHandle;
+
+use crate::manifest::CronTrigger;
+use crate::runtime::component::CronComponent;
+
+/// The clock may be set while a trigger sleeps: it looks again at least this often.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// The cron triggers of a running application.
+pub struct Schedules {
+    components: BTreeMap<String, Arc<CronComponent>>,
+    clocks: Vec<JoinHandle<()>>,
+}
+
+impl Schedules {
+    /// Starts every trigger.
+    ///
+    /// # Errors
+    /// An expression that Spin's cron trigger would refuse.
+    pub fn start(
+        triggers: &[CronTrigger],
+        components: BTreeMap<String, Arc<CronComponent>>,
+    ) -> Result<Self> {
+        let mut parsed = Vec::new();
+        for CronTrigger { component, expression } in triggers {
+            let schedule = parse(expression)
+                .with_context(|| format!("[[trigger.cron]] of {component}: {expression:?}"))?;
+            parsed.push((schedule, component));
+        }
+        let clock = |(schedule, id): (Cron, &String)| {
+            let component = components.get(id)?.clone();
+            Some(tokio::spawn(keep_firing(schedule, component)))
+        };
+        Ok(Self {
+            clocks: parsed.into_iter().filter_map(clock).collect(),
+            components,
+        })
+    }
+
+    /// Runs a component once, now.
+    ///
+    /// # Errors
+    /// No cron trigger names it; or what the run failed with, which is logged too.
+    pub async fn fire(&self, id: &str) -> Result<()> {
+        let component = self.components.get(id);
+        let component = component.ok_or_else(|| anyhow!("no cron trigger names {id}"))?;
+        run(component, Utc::now()).await
+    }
+
+    /// No more firings; a run that goes on is left to end.
+    pub fn stop(&mut self) {
+        for clock in self.clocks.drain(..) {
+            clock.abort();
+        }
+    }
+}
+
+/// Five fields are refused, though many hosts take them: Spin's trigger wants the seconds.
+fn parse(expression: &str) -> Result<Cron> {
+    CronParser::builder()
+        .seconds(Seconds::Required)
+        .dom_and_dow(true)
+        .build()
+        .parse(expression)
+        .map_err(|error| {
+            anyhow!("{error}; fields: second minute hour day month weekday, perhaps a year")
+        })
+}
+
+async fn keep_firing(schedule: Cron, component: Arc<CronComponent>) {
+    let mut from = Utc::now();
+    while let Ok(due) = schedule.find_next_occurrence(&from, false) {
+        sleep_until(due).await;
+        let component = component.clone();
+        tokio::spawn(async move {
+            // Logged where it failed.
+            _ = run(&component, due).await;
+        });
+        // After a pause (a suspended machine) the times missed are not made up for, as on Spin.
+        from = due.max(Utc::now());
+    }
+}
+
+async fn sleep_until(due: DateTime<Utc>) {
+    while let Ok(left) = (due - Utc::now()).to_std() {
+        tokio::time::sleep(left.min(LONGEST_SLEEP)).await;
+    }
+}
+
+async fn run(component: &CronComponent, due: DateTime<Utc>) -> Result<()> {
+    let timestamp = u64::try_from(due.timestamp()).unwrap_or_default();
+    let outcome = component.run(timestamp).await;
+    if let Err(error) = &outcome {
+        tracing::error!(component = %component.component.id, "a cron run failed: {error:?}");
+    }
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn next(expression: &str, from: &str) -> String {
+        let from: DateTime<Utc> = from.parse().unwrap();
+        let schedule = parse(expression).unwrap();
+        let due = schedule.find_next_occurrence(&from, false).unwrap();
+        due.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+    }
+
+    #[test]
+    fn seconds_come_first() {
+        assert_eq!(next("*/15 * * * * *", "2026-01-01T00:00:14Z"), "2026-01-01T00:00:15Z");
+        assert_eq!(next("0 30 2 * * *", "2026-01-01T03:00:00Z"), "2026-01-02T02:30:00Z");
+        assert_eq!(next("0 0 0 1 1 * 2030", "2026-01-01T03:00:00Z"), "2030-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn day_of_month_and_weekday_must_both_match() {
+        assert_eq!(next("0 0 0 13 * FRI", "2026-01-01T00:00:00Z"), "2026-02-13T00:00:00Z");
+    }
+
+    #[test]
+    fn what_spins_trigger_refuses_is_refused() {
+        for bad in ["* * * * *", "", "61 * * * * *", "often"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

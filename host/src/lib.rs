@@ -1,0 +1,21 @@
+//! The host that Millrace brings: it serves `spin.toml` on wasmtime as Spin would, keeps a private Postgres for a
+//! developer's machine, and migrates the database.
+//!
+//! Serving: [`manifest`] and [`variables`] say what, [`routes`] and [`server`] take requests in, [`runtime`] runs the
+//! components, [`postgres`] and [`outbound`] are what they reach, [`cron`] is the clock. [`serve`] puts these together.
+//! The application on a developer's machine: [`up`], over [`cluster`], [`database`] and [`migrate`]; [`doctor`] looks it over.
+
+pub mod cluster;
+pub mod cron;
+pub mod database;
+pub mod doctor;
+pub mod manifest;
+pub mod migrate;
+pub mod outbound;
+pub mod postgres;
+pub mod routes;
+pub mod runtime;
+pub mod serve;
+pub mod server;
+pub mod up;
+pub mod variables;

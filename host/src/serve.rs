@@ -1,0 +1,247 @@
+//! Serves an application: reads its manifest, settles its variables, compiles its components, and listens.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::cron::Schedules;
+use crate::manifest::Manifest;
+use crate::routes::Routes;
+use crate::runtime::component::{Component, CronComponent, HttpComponent};
+use crate::runtime::engine::{Compiler, Program};
+use crate::runtime::worker::Phase;
+use crate::server::Application;
+use crate::variables::Values;
+
+/// What is served and how.
+pub struct ServeOptions {
+    /// The path of `spin.toml`; component sources resolve relative to its folder.
+    pub manifest: PathBuf,
+    /// Values of application variables; they win over the environment and over the manifest's defaults.
+    pub variables: BTreeMap<String, String>,
+    /// Whether `SPIN_VARIABLE_*` of the environment count too.
+    pub use_environment: bool,
+    /// Where to listen; port 0 is any free port.
+    pub listen: SocketAddr,
+    /// What components and clients may use up.
+    pub limits: Limits,
+    /// Whether each request is logged.
+    pub access_log: bool,
+}
+
+/// What components and clients may use up.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// From a request's arrival to the head of its response; then it is answered 504.
+    pub request_timeout: Duration,
+    /// How long a response may go on streaming after its head.
+    pub stream_timeout: Duration,
+    /// How long one run of a cron trigger may take.
+    pub cron_timeout: Duration,
+    /// For each step of an outbound HTTP request: connecting, waiting for the head, waiting for more.
+    pub outbound_timeout: Duration,
+    /// How long a client may take to send a request's head, idle time between requests included.
+    pub header_timeout: Duration,
+    /// The most that a request's head may have, in bytes.
+    pub header_bytes: usize,
+    /// The most that a request's body may have, in bytes.
+    pub body_bytes: usize,
+    /// All linear memory of an instance, in bytes. Counts for the pool when given to [`Host::new`].
+    pub memory_bytes: usize,
+    /// Requests at work at once in a server; more wait.
+    pub concurrent_requests: usize,
+    /// Open client connections at once in a server; more wait to be accepted.
+    pub client_connections: usize,
+    /// Pooled Postgres connections for each component and address.
+    pub pg_connections_per_component: usize,
+    /// Requests that an instance serves in its life.
+    pub requests_per_instance: usize,
+    /// Requests that an instance serves at once.
+    pub concurrent_per_instance: usize,
+    /// How long an instance waits for another request.
+    pub idle_instance_timeout: Duration,
+    /// How long a shutdown waits for what is still at work.
+    pub shutdown_grace: Duration,
+}
+
+/// Instances are reused as Spin reuses them: 128 requests, 16 at once, a second idle.
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_timeout: Duration::from_secs(30),
+            stream_timeout: Duration::from_secs(600),
+            cron_timeout: Duration::from_secs(300),
+            outbound_timeout: Duration::from_secs(60),
+            header_timeout: Duration::from_secs(60),
+            header_bytes: 64 * 1024,
+            body_bytes: 8 * 1024 * 1024,
+            memory_bytes: 256 * 1024 * 1024,
+            concurrent_requests: 512,
+            client_connections: 1024,
+            pg_connections_per_component: 16,
+            requests_per_instance: 128,
+            concurrent_per_instance: 16,
+            idle_instance_timeout: Duration::from_secs(1),
+            shutdown_grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Serves applications on one engine, so that many servers in a process compile each component once.
+pub struct Host {
+    compiler: Compiler,
+}
+
+impl Host {
+    /// A host with wasmtime's own cache folder. Instances of all its servers together have a pool of memory, for
+    /// which only `memory_bytes` of `limits` counts.
+    ///
+    /// # Errors
+    /// An engine that this machine can't have.
+    pub fn new(limits: Limits) -> Result<Self> {
+        Ok(Self {
+            compiler: Compiler::new(limits.memory_bytes, None)?,
+        })
+    }
+
+    /// A host that keeps compiled code in a folder of the caller's.
+    ///
+    /// # Errors
+    /// As [`Host::new`], and a folder that can't be used.
+    pub fn with_cache(limits: Limits, folder: PathBuf) -> Result<Self> {
+        Ok(Self {
+            compiler: Compiler::new(limits.memory_bytes, Some(folder))?,
+        })
+    }
+
+    /// Serves an application; returns once it listens and every component is ready.
+    ///
+    /// # Errors
+    /// A manifest, a variable or a component that is not right, an address that can't be listened on.
+    pub async fn serve(&self, options: ServeOptions) -> Result<Server> {
+        let manifest = Manifest::load(&options.manifest)?;
+        let environment = |key: &str| match options.use_environment {
+            true => std::env::var(key).ok(),
+            false => None,
+        };
+        let values = Values::settle(&manifest.variables, &options.variables, environment)?;
+        let routes = Routes::build(&manifest.http)?;
+        let (phase, phase_seen) = watch::channel(Phase::Serving);
+        let own_address = Arc::new(OnceLock::new());
+
+        let mut components = Vec::new();
+        let mut http = BTreeMap::new();
+        let mut cron = BTreeMap::new();
+        for (id, described) in &manifest.components {
+            let place = || format!("component {id} ({})", described.source.display());
+            let program = self.compile(&described.source).await.with_context(place)?;
+            let (limits, own) = (options.limits.clone(), own_address.clone());
+            let component = Arc::new(Component::new(id, described, &values, limits, own)?);
+            components.push(component.clone());
+            if manifest.http.iter().any(|trigger| trigger.component == *id) {
+                let phase = phase_seen.clone();
+                let ready = HttpComponent::new(component.clone(), &self.compiler, &program, phase);
+                http.insert(id.clone(), ready.with_context(place)?);
+            }
+            if manifest.cron.iter().any(|trigger| trigger.component == *id) {
+                let ready = CronComponent::new(component, &self.compiler, &program);
+                cron.insert(id.clone(), Arc::new(ready.with_context(place)?));
+            }
+        }
+        let schedules = Schedules::start(&manifest.cron, cron)?;
+
+        let listener = TcpListener::bind(options.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}", options.listen))?;
+        let addr = listener.local_addr()?;
+        _ = own_address.set(addr);
+        let grace = options.limits.shutdown_grace;
+        let application = Application::new(routes, http, options.limits, options.access_log);
+        let accepting = tokio::spawn(application.accept(listener, phase.subscribe()));
+        Ok(Server {
+            addr,
+            phase,
+            accepting,
+            schedules,
+            components,
+            grace,
+        })
+    }
+
+    async fn compile(&self, source: &std::path::Path) -> Result<Arc<Program>> {
+        let wasm = tokio::fs::read(source)
+            .await
+            .context("cannot read it: is it built?")?;
+        self.compiler.compile(wasm).await
+    }
+}
+
+/// Serves one application on an engine of its own; see [`Host`] for more than one.
+///
+/// # Errors
+/// As [`Host::new`] and [`Host::serve`].
+pub async fn serve(options: ServeOptions) -> Result<Server> {
+    Host::new(options.limits.clone())?.serve(options).await
+}
+
+/// An application being served, until it is shut down or dropped.
+pub struct Server {
+    addr: SocketAddr,
+    phase: watch::Sender<Phase>,
+    accepting: JoinHandle<()>,
+    schedules: Schedules,
+    components: Vec<Arc<Component>>,
+    grace: Duration,
+}
+
+impl Server {
+    /// The address it listens on, the port filled in.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Runs a component's cron handler once, now, as its trigger would.
+    ///
+    /// # Errors
+    /// No cron trigger names it; or what the run failed with.
+    pub async fn fire_cron(&self, component: &str) -> Result<()> {
+        self.schedules.fire(component).await
+    }
+
+    /// Waits for as long as it serves: in the ordinary way for ever.
+    ///
+    /// # Errors
+    /// It no longer accepts connections.
+    pub async fn run(&mut self) -> Result<()> {
+        (&mut self.accepting).await?;
+        Err(anyhow!("the server on {} has stopped accepting", self.addr))
+    }
+
+    /// Stops accepting, lets what is at work finish within the grace, then ends the rest.
+    pub async fn shutdown(mut self) {
+        self.schedules.stop();
+        self.phase.send_replace(Phase::Draining);
+        if tokio::time::timeout(self.grace, &mut self.accepting).await.is_err() {
+            tracing::warn!("requests were still at work after {:?} and are cut off", self.grace);
+        }
+    }
+}
+
+/// A server that is dropped without a shutdown ends at once.
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.schedules.stop();
+        self.accepting.abort();
+        self.phase.send_replace(Phase::Ended);
+        for component in &self.components {
+            component.databases.close();
+        }
+    }
+}

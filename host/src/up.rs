@@ -1,0 +1,244 @@
+//! `millrace up`: the whole application for a developer's machine in one process: Postgres, schema, keys, functions.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::{Cluster, Keep};
+use crate::database::{ensure_functions_login, outbound_host};
+use crate::migrate::migrate;
+use crate::serve::{Limits, ServeOptions, serve};
+
+/// How long the token that `up` prints is good for.
+const TOKEN_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What `millrace up` is told on the command line.
+#[derive(clap::Args)]
+pub struct UpArguments {
+    /// Address to serve on; port 0 takes any free one
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:3000")]
+    pub listen: SocketAddr,
+    /// The manifest to serve
+    #[arg(long, value_name = "FILE", default_value = "spin.toml")]
+    pub manifest: PathBuf,
+    /// Where the private Postgres, the keys and the compiled components are kept
+    #[arg(long, value_name = "FOLDER", default_value = ".millrace")]
+    pub state: PathBuf,
+}
+
+/// The keys of this installation, made once and kept in the state folder, readable by its owner alone.
+#[derive(Serialize, Deserialize)]
+struct Keys {
+    functions_password: String,
+    supabase_jwt_secret: String,
+    collab_api_key: String,
+    service_api_key: String,
+}
+
+/// Serves until Ctrl-C or SIGTERM, then ends what it started.
+pub async fn up(arguments: UpArguments) -> Result<()> {
+    fs::create_dir_all(&arguments.state).with_context(|| arguments.state.display().to_string())?;
+    let keys = Keys::load_or_make(&arguments.state.join("keys.json"))?;
+
+    let cluster = match std::env::var("DATABASE_URL") {
+        Ok(_) => None,
+        Err(_) => {
+            say("starting Postgres");
+            Some(Cluster::start(&arguments.state.join("postgres"), Keep::Durable).await?)
+        }
+    };
+    let owner_url = match &cluster {
+        Some(cluster) => private_database(cluster).await?,
+        None => std::env::var("DATABASE_URL").context("DATABASE_URL")?,
+    };
+    say("migrating the database");
+    let applied = migrate(&owner_url).await?;
+    if applied > 0 {
+        say(&format!("{applied} migrations applied"));
+    }
+
+    say("compiling the functions (cached after the first time)");
+    let variables = variables(&owner_url, &keys).await?;
+    let token = token(&variables)?;
+    let server = serve(ServeOptions {
+        manifest: arguments.manifest,
+        variables: variables.clone(),
+        use_environment: true,
+        listen: arguments.listen,
+        limits: Limits::default(),
+        access_log: true,
+    })
+    .await?;
+
+    let exports = Exports { url: format!("http://{}", server.addr()), database_url: owner_url, token, variables, keys };
+    let _file = ExportsFile::write(&arguments.state.join("env"), &exports)?;
+    exports.greet();
+    wait_for_end().await?;
+    say("ending");
+    server.shutdown().await;
+    if let Some(cluster) = cluster {
+        cluster.stop()?;
+    }
+    Ok(())
+}
+
+fn say(what: &str) {
+    eprintln!("==> {what}");
+}
+
+/// Makes the application's database in the private cluster and returns its URL.
+async fn private_database(cluster: &Cluster) -> Result<String> {
+    let client = crate::database::connect(&cluster.url("postgres")).await?;
+    let exists = client.query_opt("select from pg_database where datname = 'millrace'", &[]).await?.is_some();
+    if !exists {
+        client.batch_execute("create database millrace").await?;
+    }
+    Ok(cluster.url("millrace"))
+}
+
+/// The application's variables, as far as the environment does not set them itself.
+async fn variables(owner_url: &str, keys: &Keys) -> Result<BTreeMap<String, String>> {
+    let mut variables = BTreeMap::new();
+    let database_url = match from_environment("database_url") {
+        Some(url) => url,
+        None => ensure_functions_login(owner_url, &keys.functions_password).await?,
+    };
+    let database_host = outbound_host(&database_url)?;
+    let ours = [
+        ("database_url", &database_url),
+        ("database_host", &database_host),
+        ("supabase_jwt_secret", &keys.supabase_jwt_secret),
+        ("collab_api_key", &keys.collab_api_key),
+    ];
+    for (name, value) in ours {
+        variables.insert(name.to_owned(), from_environment(name).unwrap_or_else(|| value.clone()));
+    }
+    Ok(variables)
+}
+
+fn from_environment(variable: &str) -> Option<String> {
+    std::env::var(format!("SPIN_VARIABLE_{}", variable.to_uppercase())).ok()
+}
+
+/// A JSON Web Token for the worker's role, as Supabase's service-role key is one.
+fn token(variables: &BTreeMap<String, String>) -> Result<String> {
+    #[derive(Serialize)]
+    struct Claims<'a> {
+        role: &'a str,
+        iss: &'a str,
+        iat: u64,
+        exp: u64,
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let claims = Claims { role: "service_role", iss: "millrace", iat: now, exp: now + TOKEN_LIFE.as_secs() };
+    let secret = variables.get("supabase_jwt_secret").map(String::as_bytes).unwrap_or_default();
+    let key = jsonwebtoken::EncodingKey::from_secret(secret);
+    Ok(jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key)?)
+}
+
+impl Keys {
+    fn load_or_make(file: &Path) -> Result<Self> {
+        if let Ok(text) = fs::read_to_string(file) {
+            return serde_json::from_str(&text).with_context(|| format!("{} is damaged", file.display()));
+        }
+        let keys = Self {
+            functions_password: random_hex(),
+            supabase_jwt_secret: random_hex(),
+            collab_api_key: random_hex(),
+            service_api_key: random_hex(),
+        };
+        write_private(file, &serde_json::to_string_pretty(&keys)?)?;
+        Ok(keys)
+    }
+}
+
+/// 256 random bits.
+fn random_hex() -> String {
+    format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>())
+}
+
+fn write_private(file: &Path, text: &str) -> Result<()> {
+    let mut open = fs::OpenOptions::new();
+    let mut handle = open.write(true).create(true).truncate(true).mode(0o600).open(file).with_context(|| file.display().to_string())?;
+    handle.set_permissions(fs::Permissions::from_mode(0o600))?;
+    Ok(handle.write_all(text.as_bytes())?)
+}
+
+/// What a shell needs to talk to the running application.
+struct Exports {
+    url: String,
+    database_url: String,
+    token: String,
+    variables: BTreeMap<String, String>,
+    keys: Keys,
+}
+
+impl Exports {
+    /// The lines that `cargo xtask env` prints.
+    fn shell(&self) -> String {
+        let api_key = self.variables.get("collab_api_key").map_or("", String::as_str);
+        [
+            ("MILLRACE_URL", self.url.as_str()),
+            ("TOKEN", &self.token),
+            ("COLLAB_API_KEY", api_key),
+            ("SERVICE_API_KEY", &self.keys.service_api_key),
+            ("DATABASE_URL", &self.database_url),
+        ]
+        .map(|(name, value)| format!("export {name}='{}'\n", value.replace('\'', r"'\''")))
+        .concat()
+    }
+
+    fn greet(&self) {
+        let api_key = self.variables.get("collab_api_key").map_or("", String::as_str);
+        println!(
+            r#"
+Millrace serves {url}
+
+  API key   {api_key}
+  exports   eval "$(cargo xtask env)"     (TOKEN, COLLAB_API_KEY, DATABASE_URL, …)
+
+A first job:
+
+  curl -s -H 'x-api-key: {api_key}' -H 'Content-Type: application/json' \
+    -d '{{"type":"browser.run","executorId":"demo","payload":{{"url":"https://example.com"}}}}' \
+    {url}/api/collab/task.assign
+
+Ctrl-C ends it; what was enqueued is kept.
+"#,
+            url = self.url,
+        );
+    }
+}
+
+/// The file of exports, there for as long as the application runs.
+struct ExportsFile(PathBuf);
+
+impl ExportsFile {
+    fn write(file: &Path, exports: &Exports) -> Result<Self> {
+        write_private(file, &exports.shell())?;
+        Ok(Self(file.to_owned()))
+    }
+}
+
+impl Drop for ExportsFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Returns on Ctrl-C or SIGTERM.
+pub async fn wait_for_end() -> Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        ended = tokio::signal::ctrl_c() => ended?,
+        _ = terminate.recv() => (),
+    }
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! `cargo xtask bench`: the same work straight on the SQL functions and over HTTP through the components, in one run.
+//!
+//! Each client enqueues, claims and reports no-op jobs with a payload of 170 bytes, one at a time or 100 at a time, with
+//! all history kept. The server is a durable cluster of its own: every commit is on disk before it is answered.
+
+mod load;
+mod report;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use load::{Face, Work};
+
+const HELP: &str = "\
+Usage: cargo xtask bench [--seconds N] [--clients N]
+
+  --seconds N   length of each of the measurements (5)
+  --clients N   concurrent clients (4)
+";
+
+/// What the command line asks for.
+struct Request {
+    seconds: u64,
+    clients: usize,
+}
+
+fn parse() -> Result<Request> {
+    use lexopt::prelude::*;
+    let mut request = Request {
+        seconds: 5,
+        clients: 4,
+    };
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("seconds") => request.seconds = parser.value()?.parse()?,
+            Long("clients") => request.clients = parser.value()?.parse()?,
+            Long("help") => {
+                print!("{HELP}");
+                std::process::exit(0);
+            }
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(request)
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let request = parse()?;
+    let stage = load::Stage::set(request.clients).await?;
+    report::print_machine(&stage).await?;
+    let mut lines = Vec::new();
+    for batch in [1, 100] {
+        // The two faces take turns, so that a machine that slows down slows both.
+        for face in [Face::Sql, Face::Http] {
+            let work = Work {
+                face,
+                batch,
+                clients: request.clients,
+                time: Duration::from_secs(request.seconds),
+            };
+            eprintln!("==> {} × {batch}", face.name());
+            lines.push(load::measure(&stage, &work).await?);
+        }
+    }
+    report::print_table(&lines);
+    stage.strike().await
+}

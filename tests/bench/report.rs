@@ -1,0 +1,64 @@
+//! What the benchmark prints: the machine, and a table that can be pasted into the README.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use millrace::database::connect;
+
+use crate::load::{Face, Line, Stage};
+
+/// Describes the machine and the server, without which no figure means anything.
+pub async fn print_machine(stage: &Stage) -> Result<()> {
+    let client = connect(&stage.database_url).await?;
+    let version: String = client.query_one("show server_version", &[]).await?.get(0);
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = cpu
+        .lines()
+        .find_map(|l| l.strip_prefix("model name"))
+        .map_or("unknown", |l| l.trim_start_matches([' ', '\t', ':']));
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    println!("{cores} cores ({cpu}), PostgreSQL {version}, everything on one machine\n");
+    Ok(())
+}
+
+/// Jobs/s count jobs that were enqueued, claimed and reported; p50 and p99 are of one call, in milliseconds.
+pub fn print_table(lines: &[Line]) {
+    println!(
+        "| batch | through | jobs/s | enqueue p50 / p99 | claim p50 / p99 | report p50 / p99 |"
+    );
+    println!("| ---: | --- | ---: | ---: | ---: | ---: |");
+    for line in lines {
+        let calls: Vec<String> = line
+            .latencies
+            .iter()
+            .map(|l| format!("{} / {}", at(l, 0.50), at(l, 0.99)))
+            .collect();
+        println!(
+            "| {} | {} | {:.0} | {} |",
+            line.batch,
+            line.face.name(),
+            line.jobs_per_second,
+            calls.join(" | ")
+        );
+    }
+    println!();
+    for batch in [1, 100] {
+        let rate = |face| {
+            lines
+                .iter()
+                .find(|l| l.batch == batch && l.face == face)
+                .map(|l| l.jobs_per_second)
+        };
+        if let (Some(sql), Some(http)) = (rate(Face::Sql), rate(Face::Http)) {
+            println!("HTTP : SQL at batch {batch} = {:.2}", http / sql);
+        }
+    }
+}
+
+fn at(sorted: &[Duration], share: f64) -> String {
+    let place = ((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1));
+    sorted.get(place).map_or_else(
+        || "–".to_owned(),
+        |d| format!("{:.2}", d.as_secs_f64() * 1e3),
+    )
+}

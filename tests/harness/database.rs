@@ -1,0 +1,210 @@
+//! A fresh database for each test, copied from a migrated template on one private server.
+//!
+//! The server is a throw-away cluster that ends, and whose folder goes, when this process does, however that happens.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result};
+use millrace::cluster::{Cluster, Keep};
+use millrace::database::{connect, ensure_functions_login};
+use millrace::migrate::migrate;
+use tokio::sync::OnceCell;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row};
+use url::Url;
+
+const TEMPLATE: &str = "millrace_template";
+const FUNCTIONS_PASSWORD: &str = "the-functions-password";
+
+static SERVER: OnceCell<Server> = OnceCell::const_new();
+static NAMES: AtomicU32 = AtomicU32::new(0);
+
+/// The server that all tests of this run share.
+struct Server {
+    owner_url: String,
+    _cluster: Option<Cluster>,
+}
+
+impl Server {
+    /// `DATABASE_URL`'s server if that is set, else a private one; the template is made on it.
+    async fn start() -> Result<Self> {
+        let (owner_url, cluster) = match std::env::var("DATABASE_URL") {
+            Ok(url) => (url, None),
+            Err(_) => {
+                let folder = scratch_folder().join("postgres");
+                let cluster = Cluster::start(&folder, Keep::Throwaway).await?;
+                (cluster.url("postgres"), Some(cluster))
+            }
+        };
+        let client = connect(&owner_url).await?;
+        let template = format!("{TEMPLATE}_{}", std::process::id());
+        client
+            .batch_execute(&format!("create database {template}"))
+            .await?;
+        migrate(&with_database(&owner_url, &template)?).await?;
+        ensure_functions_login(&owner_url, FUNCTIONS_PASSWORD).await?;
+        Ok(Self {
+            owner_url,
+            _cluster: cluster,
+        })
+    }
+}
+
+/// A folder of this process's own below the workspace's git-ignored one.
+pub fn scratch_folder() -> PathBuf {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .join(".millrace/test");
+    root.join(std::process::id().to_string())
+}
+
+fn with_database(url: &str, database: &str) -> Result<String> {
+    let mut url = Url::parse(url).context("DATABASE_URL")?;
+    url.set_path(database);
+    Ok(url.into())
+}
+
+/// A database of one test's own, migrated, seen as its owner.
+pub struct Database {
+    url: String,
+    client: Client,
+}
+
+impl Database {
+    /// Makes a fresh one.
+    pub async fn fresh() -> Self {
+        let server = SERVER
+            .get_or_try_init(Server::start)
+            .await
+            .expect("a Postgres server for the tests");
+        let name = format!(
+            "millrace_test_{}_{}",
+            std::process::id(),
+            NAMES.fetch_add(1, Ordering::Relaxed)
+        );
+        let client = connect(&server.owner_url)
+            .await
+            .expect("connecting to the server");
+        let template = format!("{TEMPLATE}_{}", std::process::id());
+        client
+            .batch_execute(&format!("create database {name} template {template}"))
+            .await
+            .expect("a fresh database");
+        Self::open(&with_database(&server.owner_url, &name).expect("a URL")).await
+    }
+
+    /// One that is there already.
+    pub async fn open(url: &str) -> Self {
+        let client = connect(url).await.expect("connecting to the database");
+        Self {
+            url: url.to_owned(),
+            client,
+        }
+    }
+
+    /// The owner's connection string.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The connection string of the functions' login role, which may execute `millrace_api` and nothing else.
+    pub fn functions_url(&self) -> String {
+        let mut url = Url::parse(&self.url).expect("a URL");
+        url.set_username(millrace::database::FUNCTIONS_LOGIN)
+            .expect("a user");
+        url.set_password(Some(FUNCTIONS_PASSWORD))
+            .expect("a password");
+        url.into()
+    }
+
+    /// Another connection as the owner.
+    pub async fn connect(&self) -> Client {
+        connect(&self.url)
+            .await
+            .expect("connecting to the database")
+    }
+
+    /// The owner's connection that came with the database.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The only row that the query answers.
+    pub async fn one(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Row {
+        self.client
+            .query_one(sql, parameters)
+            .await
+            .unwrap_or_else(|e| panic!("{sql}: {}", explain(&e)))
+    }
+
+    /// All rows that the query answers.
+    pub async fn all(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Vec<Row> {
+        self.client
+            .query(sql, parameters)
+            .await
+            .unwrap_or_else(|e| panic!("{sql}: {}", explain(&e)))
+    }
+
+    /// Runs statements without parameters.
+    pub async fn run(&self, sql: &str) {
+        self.client
+            .batch_execute(sql)
+            .await
+            .unwrap_or_else(|e| panic!("{sql}: {}", explain(&e)));
+    }
+
+    /// Moves the queue's clock: from now on it is `seconds` ahead of the machine's. It may not go back.
+    pub async fn set_clock_ahead(&self, seconds: f64) {
+        self.run(&format!(
+            "create or replace function millrace.clock() returns timestamptz language sql volatile parallel safe \
+             as 'select clock_timestamp() + interval ''{seconds} seconds'''"
+        ))
+        .await;
+    }
+
+    /// Stops the queue's clock at `instant` (a timestamp as text).
+    pub async fn stop_clock_at(&self, instant: &str) {
+        self.run(&format!(
+            "create or replace function millrace.clock() returns timestamptz language sql volatile parallel safe \
+             as 'select timestamptz ''{instant}'''"
+        ))
+        .await;
+    }
+
+    /// Asserts that every job is in exactly one state.
+    pub async fn assert_no_job_misplaced(&self) {
+        let rows = self
+            .all("select job_id, places from millrace.misplaced_jobs()", &[])
+            .await;
+        let shown: Vec<_> = rows
+            .iter()
+            .map(|r| (r.get::<_, i64>(0), r.get::<_, Option<Vec<String>>>(1)))
+            .collect();
+        assert!(rows.is_empty(), "jobs in no state or in two: {shown:?}");
+    }
+}
+
+/// What Postgres says of an error: SQLSTATE, message, hint.
+pub fn explain(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(e) => format!(
+            "{} {} (hint: {})",
+            e.code().code(),
+            e.message(),
+            e.hint().unwrap_or("none")
+        ),
+        None => error.to_string(),
+    }
+}
+
+/// The machine code (HINT) of an error that the queue raised, with its HTTP status (SQLSTATE `PTnnn`).
+pub fn refusal(error: &tokio_postgres::Error) -> (String, String) {
+    let e = error
+        .as_db_error()
+        .unwrap_or_else(|| panic!("not an error of the database's: {error}"));
+    (
+        e.code().code().to_owned(),
+        e.hint().unwrap_or_default().to_owned(),
+    )
+}

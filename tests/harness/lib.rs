@@ -1,0 +1,8 @@
+//! The test harness: a private Postgres for the whole run, a fresh database for each test, and the application
+//! served over HTTP by the project's own host in this process, or by whatever answers at `MILLRACE_AGAINST`.
+
+pub mod api;
+pub mod app;
+pub mod database;
+pub mod keys;
+pub mod queue;

@@ -1,0 +1,97 @@
+//! Building the workspace: the functions for WebAssembly, the host natively, one target folder for both.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::command::{Outcome, read, run, step};
+
+/// The workspace's folder.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The cargo that runs this program, with `arguments`.
+pub fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // Set by cargo for this program alone; inherited, it would make every build look changed.
+    command.env_remove("CARGO_MANIFEST_DIR").args(arguments);
+    command
+}
+
+/// Where the host is once it is built.
+pub fn host_program() -> PathBuf {
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    target.join("debug").join("millrace")
+}
+
+pub fn host() -> Outcome {
+    step("building the host (the first time takes minutes)");
+    run(&mut cargo(["build", "--package", "millrace"]))
+}
+
+pub fn functions() -> Outcome {
+    step("building the functions");
+    let packages = packages_in("functions")?;
+    run(cargo([
+        "build",
+        "--target",
+        "wasm32-wasip2",
+        "--profile",
+        "component",
+    ])
+    .args(package_flags(&packages)))
+}
+
+/// The small components that the tests serve to see how the host behaves.
+pub fn fixtures() -> Outcome {
+    step("building the test components");
+    let packages = packages_in("tests/fixtures")?;
+    run(cargo([
+        "build",
+        "--target",
+        "wasm32-wasip2",
+        "--profile",
+        "component",
+    ])
+    .args(package_flags(&packages)))
+}
+
+/// The lints once more as the target sees the functions: code behind `cfg(target_family = "wasm")` is compiled only there.
+pub fn lint_functions() -> Outcome {
+    let packages = packages_in("functions")?;
+    run(cargo([
+        "clippy",
+        "--target",
+        "wasm32-wasip2",
+        "--profile",
+        "component",
+    ])
+    .args(package_flags(&packages))
+    .args(["--", "--deny", "warnings"]))
+}
+
+fn package_flags(packages: &[String]) -> impl Iterator<Item = String> {
+    packages
+        .iter()
+        .map(|package| format!("--package={package}"))
+}
+
+/// The names of the components' packages under `folder`: every workspace member there that builds a cdylib.
+fn packages_in(folder: &str) -> Outcome<Vec<String>> {
+    let mut packages = Vec::new();
+    let entries = std::fs::read_dir(root().join(folder)).map_err(|e| format!("{folder}: {e}"))?;
+    for entry in entries {
+        let manifest = entry?.path().join("Cargo.toml");
+        let Ok(text) = std::fs::read_to_string(&manifest) else {
+            continue;
+        };
+        if text.contains("cdylib") {
+            let path = manifest.display().to_string();
+            let id = read(&mut cargo(["pkgid", "--manifest-path", &path]))?;
+            packages.push(id.trim().to_owned());
+        }
+    }
+    packages.sort();
+    Ok(packages)
+}

@@ -1,0 +1,152 @@
+//! The developer's commands: `cargo xtask setup | up | env | test | ci | bench`.
+//!
+//! They only prepare the machine, build, and start what the workspace builds; what the application does
+//! is in `host/` and `functions/`. The dependency tree is kept tiny, since these run before anything is built.
+
+mod build;
+mod command;
+mod postgres;
+mod wasm_target;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use command::{Outcome, run};
+
+const HELP: &str = "\
+Usage: cargo xtask COMMAND
+
+  setup                       install what is missing: the wasm32-wasip2 target and Postgres
+  up [--listen HOST:PORT]     build, migrate and serve the application (127.0.0.1:3000)
+  env                         print the exports of what `up` serves: eval \"$(cargo xtask env)\"
+  test [--against URL] [NAME] run every test, or those whose name contains NAME; with --against, the
+                              black-box tests against a running instance (see CONTRIBUTING.md)
+  ci                          check format and lints, then run every test
+  bench [ARGS]                load the SQL functions, then the same work over HTTP; print the ratio
+";
+
+fn main() -> ExitCode {
+    match dispatch() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch() -> Outcome {
+    std::env::set_current_dir(build::root())
+        .map_err(|e| format!("{}: {e}", build::root().display()))?;
+    let mut arguments = std::env::args_os().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let rest: Vec<OsString> = arguments.collect();
+    match command.to_str() {
+        Some("setup") => setup(),
+        Some("up") => up(rest),
+        Some("env") => env(),
+        Some("test") => test(rest),
+        Some("ci") => ci(),
+        Some("bench") => bench(rest),
+        Some("help" | "--help" | "-h") => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => Err(format!("no such command\n\n{HELP}").into()),
+    }
+}
+
+fn setup() -> Outcome {
+    wasm_target::ensure()?;
+    postgres::ensure()
+}
+
+fn up(arguments: Vec<OsString>) -> Outcome {
+    setup()?;
+    build::functions()?;
+    build::host()?;
+    command::become_program(
+        build::host_program(),
+        ["up".into()].into_iter().chain(arguments),
+    )
+}
+
+fn env() -> Outcome {
+    let exports = std::fs::read_to_string(".millrace/env")
+        .map_err(|_| "nothing is running here: start it with `cargo xtask up`")?;
+    print!("{exports}");
+    Ok(())
+}
+
+/// What `cargo xtask test` was asked for.
+#[derive(Default)]
+struct TestRequest {
+    against: Option<String>,
+    filters: Vec<String>,
+}
+
+fn parse_test(arguments: Vec<OsString>) -> Result<TestRequest, lexopt::Error> {
+    use lexopt::prelude::*;
+    let mut request = TestRequest::default();
+    let mut parser = lexopt::Parser::from_args(arguments);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("against") => request.against = Some(parser.value()?.string()?),
+            Value(filter) => request.filters.push(filter.string()?),
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(request)
+}
+
+fn test(arguments: Vec<OsString>) -> Outcome {
+    let request = parse_test(arguments).map_err(|e| e.to_string())?;
+    setup()?;
+    build::functions()?;
+    if let Some(url) = request.against {
+        return run(build::cargo([
+            "test",
+            "--package",
+            "millrace-tests",
+            "--test",
+            "suite",
+            "--",
+            "black_box",
+        ])
+        .args(&request.filters)
+        .env("MILLRACE_AGAINST", url));
+    }
+    build::fixtures()?;
+    run(build::cargo(["test", "--workspace", "--"]).args(&request.filters))
+}
+
+fn ci() -> Outcome {
+    setup()?;
+    run(&mut build::cargo(["fmt", "--all", "--check"]))?;
+    build::functions()?;
+    run(&mut build::cargo([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "--deny",
+        "warnings",
+    ]))?;
+    build::lint_functions()?;
+    test(Vec::new())
+}
+
+fn bench(arguments: Vec<OsString>) -> Outcome {
+    setup()?;
+    build::functions()?;
+    run(build::cargo([
+        "run",
+        "--quiet",
+        "--package",
+        "millrace-tests",
+        "--bin",
+        "bench",
+        "--",
+    ])
+    .args(arguments))
+}
