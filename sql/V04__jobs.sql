@@ -20,6 +20,7 @@ create table millrace.job (
   type            text not null,
   priority        smallint not null,
   payload         jsonb not null,
+  payload_size    int not null,
   max_attempts    int check (max_attempts between 1 and 1000),
   lease           interval check (lease between '1 second' and '1 day'),
   idempotency_key text check (btrim(idempotency_key) <> '' and length(idempotency_key) <= 200),
@@ -28,6 +29,7 @@ create table millrace.job (
   enqueued_at     timestamptz not null
 );
 
+comment on column millrace.job.payload_size is 'Bytes of the payload before compression: a claim stops at a total of 8 MiB.';
 comment on column millrace.job.max_attempts is 'This job''s own limit; NULL follows the queue''s setting, also when that changes.';
 comment on column millrace.job.lease is 'Lease length for this job where the claim names none; NULL follows the queue.';
 comment on column millrace.job.replay_of is 'The dead job of which this one is a replay.';

@@ -120,9 +120,9 @@ begin
   ), fresh as materialized (
     select * from settled s where s.stands_for = s.id
   ), written as (
-    insert into millrace.job (id, queue_id, lane_id, type, priority, payload, max_attempts, lease, idempotency_key, concurrency_key,
-                              replay_of, enqueued_at)
-    select f.id, f.queue_id, f.lane_id, f.type, f.priority, f.payload, f.max_attempts, f.lease, f.idempotency_key, f.concurrency_key,
+    insert into millrace.job (id, queue_id, lane_id, type, priority, payload, payload_size, max_attempts, lease, idempotency_key,
+                              concurrency_key, replay_of, enqueued_at)
+    select f.id, f.queue_id, f.lane_id, f.type, f.priority, f.payload, pg_column_size(f.payload), f.max_attempts, f.lease, f.idempotency_key, f.concurrency_key,
            f.replay_of, v_now
       from fresh f
   ), slot as (

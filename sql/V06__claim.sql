@@ -172,7 +172,7 @@ end
 $$;
 
 -- The claim. A type or a type prefix selects lanes, not rows. A paused queue, or one that does not exist, has nothing
--- to give. The lease runs for p_lease, else for what the job says, else for what the queue says.
+-- to give; a claim stops at 8 MiB of payloads, though never before its first job. The lease runs for p_lease, else for what the job says, else for what the queue says.
 create function millrace.claim(queue text, worker text, max_jobs int default 1, type text default null, type_prefix text default null,
   lease interval default null)
 returns table (job_id bigint, lease_id bigint, job_type text, priority int, payload jsonb, attempt int, max_attempts int,
@@ -234,22 +234,29 @@ begin
 
   return query
   with taken as materialized (
-    select t.job_id, nextval('millrace.lease_id_seq') as lease_id, t.lane_id, t.run_at, t.attempts + 1 as attempt,
-           v_now + coalesce(claim.lease, j.lease, v_queue.lease) as expires_at,
-           j.type, j.priority, j.payload, coalesce(j.max_attempts, v_queue.max_attempts) as max_attempts, j.enqueued_at
+    select t.job_id, t.lane_id, t.run_at, t.attempts, v_now + coalesce(claim.lease, j.lease, v_queue.lease) as expires_at,
+           j.type, j.priority, j.payload, coalesce(j.max_attempts, v_queue.max_attempts) as max_attempts, j.enqueued_at,
+           sum(j.payload_size) over (order by j.priority desc, t.run_at, t.job_id) - j.payload_size < 8388608 as fits
       from unnest(v_taken) as t
      cross join lateral (select * from millrace.job i where i.id = t.job_id limit 1) as j -- a probe of the key, whatever the statistics say
+  ), kept as materialized (
+    select t.*, t.attempts + 1 as attempt, nextval('millrace.lease_id_seq') as lease_id from taken t where t.fits
+  ), put_back as (
+    -- Beyond 8 MiB of payloads an answer grows too large for a function's memory. Their run_at may stay what it was:
+    -- until this commits, everybody else still sees the old entry, so no floor can have passed it.
+    insert into millrace.ready (lane_id, run_at, job_id, attempts)
+    select t.lane_id, t.run_at, t.job_id, t.attempts from taken t where not t.fits
   ), leased as (
     insert into millrace.lease (job_id, lease_id, queue_id, lane_id, worker, attempt, leased_at, expires_at)
-    select t.job_id, t.lease_id, v_queue.id, t.lane_id, claim.worker, t.attempt, v_now, t.expires_at from taken t
+    select k.job_id, k.lease_id, v_queue.id, k.lane_id, claim.worker, k.attempt, v_now, k.expires_at from kept k
   ), event as (
     insert into millrace.job_events (job_id, event_type, created_at, payload)
-    select t.job_id, 'started', v_now, jsonb_build_object('attempt', t.attempt, 'lease_id', t.lease_id, 'worker', claim.worker)
-      from taken t
+    select k.job_id, 'started', v_now, jsonb_build_object('attempt', k.attempt, 'lease_id', k.lease_id, 'worker', claim.worker)
+      from kept k
   )
-  select t.job_id, t.lease_id, t.type, t.priority::int, t.payload, t.attempt, t.max_attempts, t.enqueued_at, v_now, t.expires_at
-    from taken t
-   order by t.priority desc, t.run_at, t.job_id;
+  select k.job_id, k.lease_id, k.type, k.priority::int, k.payload, k.attempt, k.max_attempts, k.enqueued_at, v_now, k.expires_at
+    from kept k
+   order by k.priority desc, k.run_at, k.job_id;
 end
 $$;
 

@@ -7,6 +7,9 @@ use url::Url;
 /// The login role that `up` makes for the functions: a member of the execute-only role `millrace_functions`.
 pub const FUNCTIONS_LOGIN: &str = "millrace_app";
 
+/// Below the 30 s that a request may take, so that a statement does not go on when nobody waits for it any more.
+const STATEMENT_TIMEOUT: &str = "25s";
+
 /// Connects to `database_url` (`postgres://…`). Errors name the server, never the password.
 pub async fn connect(database_url: &str) -> Result<Client> {
     let place = without_credentials(database_url);
@@ -27,7 +30,10 @@ pub async fn ensure_functions_login(owner_url: &str, password: &str) -> Result<S
     let exists = client.query_opt("select from pg_roles where rolname = $1", &[&FUNCTIONS_LOGIN]).await?.is_some();
     let verb = if exists { "alter" } else { "create" };
     client
-        .batch_execute(&format!("{verb} role {FUNCTIONS_LOGIN} login password '{hash}'; grant millrace_functions to {FUNCTIONS_LOGIN}"))
+        .batch_execute(&format!(
+            "{verb} role {FUNCTIONS_LOGIN} login password '{hash}'; grant millrace_functions to {FUNCTIONS_LOGIN}; \
+             alter role {FUNCTIONS_LOGIN} set statement_timeout = '{STATEMENT_TIMEOUT}'"
+        ))
         .await
         .context("making the functions' login role (set SPIN_VARIABLE_DATABASE_URL to use a login of your own)")?;
 

@@ -1,3 +1,4 @@
 //! The whole suite, one module per function or behaviour. `black_box` assumes nothing but a URL, a database URL and
 //! keys; the others use the project's own host and databases of their own.
 mod model;
+mod host;

@@ -337,8 +337,6 @@ impl Run<'_> {
             .await
             .map_err(|e| explain(&e))?;
         self.model.configure(queue, settings);
-        // Jitter off: what the delays are is tested in `backoff`.
-        self.sql.execute("update millrace.queue set backoff_jitter = false", &[]).await.map_err(|e| explain(&e))?;
         Ok(())
     }
 
@@ -392,6 +390,7 @@ async fn prepare() -> Database {
     database
         .run(&format!(
             "set timezone = 'UTC';
+             alter table millrace.queue alter backoff_jitter set default false;
              create or replace function millrace.clock() returns timestamptz language sql volatile parallel safe
                as 'select current_setting(''test.clock'')::timestamptz';
              create schema test;
@@ -424,8 +423,7 @@ async fn begin(sql: &Client) -> Result<(), Error> {
         "delete from millrace.ready; delete from millrace.parked; delete from millrace.lease; delete from millrace.finished;
          delete from millrace.dead_letter; delete from millrace.attempt; delete from millrace.job_events; delete from millrace.job;
          delete from millrace.idempotency_key; delete from millrace.concurrency_slot; delete from millrace.lane;
-         delete from millrace.queue_clock; delete from millrace.queue;
-         alter table millrace.queue alter backoff_jitter set default false;",
+         delete from millrace.queue_clock; delete from millrace.queue;",
     )
     .await?;
     set_clock(sql, 0).await

@@ -16,7 +16,7 @@ use wasmtime_wasi_http::handler::{
 
 use super::engine::{Compiler, Program};
 use super::instance::InstanceState;
-use super::worker::{Phase, Ticket, Workers};
+use super::worker::{Phase, Ticket, Workers, one_line};
 use crate::manifest;
 use crate::outbound::AllowedHosts;
 use crate::postgres::Pools;
@@ -147,11 +147,11 @@ async fn failure(error: wasmtime::Error, ticket: Ticket) -> Failure {
         return if instantiation.error.is::<PoolConcurrencyLimitError>() {
             Failure::Overloaded
         } else {
-            Failure::Internal(format!("{:?}", instantiation.error).into())
+            Failure::Internal(one_line(&instantiation.error))
         };
     }
     if !error.is::<TrapOrPanicError>() {
-        return Failure::Internal(format!("{error:?}").into());
+        return Failure::Internal(one_line(&error));
     }
     // The trap itself goes to the instance's keeper, which tells everyone whose request it took down.
     let unknown = || Failure::Internal("the instance ended for an unknown cause".into());

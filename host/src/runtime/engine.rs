@@ -53,12 +53,7 @@ impl Compiler {
     /// # Errors
     /// An engine that this machine can't have, a cache folder that can't be used.
     pub fn new(memory_bytes: usize, cache: Option<PathBuf>) -> Result<Self> {
-        let mut cache_config = CacheConfig::new();
-        if let Some(folder) = cache {
-            // The cache insists on an absolute path.
-            cache_config.with_directory(std::path::absolute(folder)?);
-        }
-        let cache = Cache::new(cache_config).map_err(|e| anyhow!(e).context("the compiled-code cache"))?;
+        let cache = compiled_code_cache(cache)?;
         let engine = match Engine::new(&config(Some(memory_bytes), cache.clone())) {
             Ok(engine) => engine,
             // The pool reserves address space ahead, which a `ulimit -v` or a small machine may not grant.
@@ -135,11 +130,27 @@ impl Program {
     }
 }
 
-fn config(pool_memory: Option<usize>, cache: Cache) -> Config {
+/// Without a folder of the caller's a user without a home still gets a host, which compiles at every start.
+fn compiled_code_cache(folder: Option<PathBuf>) -> Result<Option<Cache>> {
+    let mut config = CacheConfig::new();
+    let Some(folder) = folder else {
+        let cache = Cache::new(config);
+        return Ok(cache
+            .inspect_err(|error| tracing::warn!("compiled code is not kept: {error:#}"))
+            .ok());
+    };
+    // The cache insists on an absolute path.
+    config.with_directory(std::path::absolute(&folder)?);
+    let cache = Cache::new(config).map_err(|e| anyhow!(e));
+    let cache = cache.with_context(|| format!("the compiled code's folder {}", folder.display()))?;
+    Ok(Some(cache))
+}
+
+fn config(pool_memory: Option<usize>, cache: Option<Cache>) -> Config {
     let mut config = Config::new();
     config.wasm_component_model_async(true);
     config.epoch_interruption(true);
-    config.cache(Some(cache));
+    config.cache(cache);
     if let Some(memory_bytes) = pool_memory {
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(MOST_INSTANCES);

@@ -112,12 +112,19 @@ impl WorkerState for Worker {
 
     fn drop(&self, store: Store<InstanceState>, result: Result<(), wasmtime::Error>) {
         if let Err(error) = result {
-            let why: Arc<str> = format!("{error:?}").into();
+            let why = one_line(&error);
             tracing::warn!(component = %self.component.id, "an instance ended: {why}");
             self.end.send_replace(Some(why));
         }
         drop(store);
     }
+}
+
+/// An error with its causes and the guest's backtrace, for one line of the log.
+pub fn one_line(error: &wasmtime::Error) -> Arc<str> {
+    let text = format!("{error:?}");
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" | ").into()
 }
 
 /// When an instance has to go, seen from outside of it: a guest in a loop can't keep this from being asked.
