@@ -76,6 +76,23 @@ begin
 end
 $$;
 
+-- One job to enqueue, its queue and lane found and its key drawn.
+create type millrace.request as (
+  ord             bigint, -- its place in the call, from 1
+  id              bigint,
+  queue_id        int,
+  lane_id         int,
+  type            text,
+  priority        smallint,
+  payload         jsonb,
+  max_attempts    int,
+  lease           interval,
+  idempotency_key text,
+  concurrency_key text,
+  replay_of       bigint,
+  run_at          timestamptz
+);
+
 -- The one way in. Takes an array of {queue, type, payload, priority, run_at | delay_seconds, idempotency_key,
 -- concurrency_key, max_attempts, lease_seconds, replay_of} and returns, for each by its place (from 1), the job
 -- that now stands for it and whether this call made it: false where the idempotency key was known already.
@@ -84,72 +101,127 @@ returns table (ord bigint, job_id bigint, queued boolean)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
 as $$
+#variable_conflict use_column
 declare
-  v_now timestamptz;
+  v_now      timestamptz;
+  v_requests millrace.request[];
+  v_known    jsonb; -- the requests that an earlier job stands for: place -> its key
 begin
   perform millrace.check_requests(p_jobs);
   perform pg_current_xact_id(); -- before the clock is read: see millrace.queue_clock
   v_now := millrace.clock();
   perform millrace.make_lanes(p_jobs);
 
+  select array_agg((r.ordinality, nextval('millrace.job_id_seq'), q.id, l.id, r.type, l.priority, coalesce(r.payload, '{}'), r.max_attempts,
+                    make_interval(secs => r.lease_seconds), r.idempotency_key, r.concurrency_key, r.replay_of,
+                    greatest(v_now, coalesce(r.run_at, v_now + make_interval(secs => coalesce(r.delay_seconds, 0)))))::millrace.request
+                   order by r.ordinality)
+    into v_requests
+    from rows from (jsonb_to_recordset(p_jobs) as (
+           queue text, type text, payload jsonb, priority smallint, run_at timestamptz, delay_seconds double precision,
+           max_attempts int, lease_seconds double precision, idempotency_key text, concurrency_key text, replay_of bigint
+         )) with ordinality as r
+   cross join lateral (select * from millrace.queue i where i.name = r.queue limit 1) as q
+   cross join lateral (select * from millrace.lane i
+                        where i.queue_id = q.id and i.type = r.type and i.priority = coalesce(r.priority, 5) limit 1) as l;
+
+  v_known := millrace.claim_idempotency_keys(v_requests);
+  if v_known <> '{}' then
+    v_requests := array(select r from unnest(v_requests) as r where not v_known ? r.ord::text order by r.ord);
+  end if;
+  perform millrace.write_jobs(v_requests, v_now);
+
   return query
-  with request as materialized (
-    select r.ordinality as ord, nextval('millrace.job_id_seq') as id, q.id as queue_id, l.id as lane_id, r.type, l.priority,
-           coalesce(r.payload, '{}') as payload, r.max_attempts, make_interval(secs => r.lease_seconds) as lease,
-           r.idempotency_key, r.concurrency_key, r.replay_of,
-           greatest(v_now, coalesce(r.run_at, v_now + make_interval(secs => coalesce(r.delay_seconds, 0)))) as run_at
-      from rows from (jsonb_to_recordset(p_jobs) as (
-             queue text, type text, payload jsonb, priority smallint, run_at timestamptz, delay_seconds double precision,
-             max_attempts int, lease_seconds double precision, idempotency_key text, concurrency_key text, replay_of bigint
-           )) with ordinality as r
-      join millrace.queue q on q.name = r.queue
-      join millrace.lane l on l.queue_id = q.id and l.type = r.type and l.priority = coalesce(r.priority, 5)
-  ), keyed as (
+  select r.ord, r.id, true from unnest(v_requests) as r
+  union all
+  select k.key::bigint, k.value::bigint, false from jsonb_each_text(v_known) as k
+  order by 1;
+end
+$$;
+
+-- Takes the idempotency keys of the requests that have one. Answers those that an earlier job stands for, be it one of
+-- before or one of this very call, as {place: key of that job}.
+create function millrace.claim_idempotency_keys(p_requests millrace.request[]) returns jsonb
+language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_known jsonb;
+begin
+  if not exists (select from unnest(p_requests) as r where r.idempotency_key is not null) then
+    return '{}';
+  end if;
+  with keyed as materialized (
     -- The update changes nothing; it locks and returns the row that is there already.
     insert into millrace.idempotency_key as k (queue_id, key, job_id)
     select distinct on (r.queue_id, r.idempotency_key) r.queue_id, r.idempotency_key, r.id
-      from request r
+      from unnest(p_requests) as r
      where r.idempotency_key is not null
      order by r.queue_id, r.idempotency_key, r.ord
         on conflict (queue_id, key) do update set job_id = k.job_id
     returning k.queue_id, k.key, k.job_id
-  ), settled as materialized (
-    select r.*, coalesce(k.job_id, r.id) as stands_for
-      from request r
-      left join keyed k on k.queue_id = r.queue_id and k.key = r.idempotency_key
-  ), fresh as materialized (
-    select * from settled s where s.stands_for = s.id
-  ), written as (
-    insert into millrace.job (id, queue_id, lane_id, type, priority, payload, payload_size, max_attempts, lease, idempotency_key,
-                              concurrency_key, replay_of, enqueued_at)
-    select f.id, f.queue_id, f.lane_id, f.type, f.priority, f.payload, pg_column_size(f.payload), f.max_attempts, f.lease, f.idempotency_key, f.concurrency_key,
-           f.replay_of, v_now
-      from fresh f
-  ), slot as (
+  )
+  select coalesce(jsonb_object_agg(r.ord, k.job_id), '{}') into v_known
+    from unnest(p_requests) as r
+    join keyed k on k.queue_id = r.queue_id and k.key = r.idempotency_key
+   where k.job_id <> r.id;
+  return v_known;
+end
+$$;
+
+-- Writes new jobs and puts each into its first state: ready, or parked behind another job of its concurrency key.
+create function millrace.write_jobs(p_requests millrace.request[], p_now timestamptz) returns void
+language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_parked bigint[] := '{}';
+begin
+  insert into millrace.job (id, queue_id, lane_id, type, priority, payload, payload_size, max_attempts, lease, idempotency_key,
+                            concurrency_key, replay_of, enqueued_at)
+  select r.id, r.queue_id, r.lane_id, r.type, r.priority, r.payload, pg_column_size(r.payload), r.max_attempts, r.lease, r.idempotency_key,
+         r.concurrency_key, r.replay_of, p_now
+    from unnest(p_requests) as r;
+
+  if exists (select from unnest(p_requests) as r where r.concurrency_key is not null) then
+    v_parked := millrace.park_behind_holders(p_requests);
+  end if;
+
+  insert into millrace.ready (lane_id, run_at, job_id, attempts)
+  select r.lane_id, r.run_at, r.id, 0 from unnest(p_requests) as r where r.id <> all (v_parked);
+
+  insert into millrace.job_events (job_id, event_type, created_at, payload)
+  select r.id, 'queued', p_now, jsonb_strip_nulls(jsonb_build_object('run_at', r.run_at, 'replay_of', millrace.job_uuid(r.replay_of)))
+    from unnest(p_requests) as r;
+end
+$$;
+
+-- Takes the free slots of the requests' concurrency keys and parks the jobs whose key is held. Returns those.
+create function millrace.park_behind_holders(p_requests millrace.request[]) returns bigint[]
+language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_parked bigint[];
+begin
+  with slot as materialized (
+    -- The update changes nothing; it locks and returns the row that is there already.
     insert into millrace.concurrency_slot as s (queue_id, key, job_id)
-    select distinct on (f.queue_id, f.concurrency_key) f.queue_id, f.concurrency_key, f.id
-      from fresh f
-     where f.concurrency_key is not null
-     order by f.queue_id, f.concurrency_key, f.ord
+    select distinct on (r.queue_id, r.concurrency_key) r.queue_id, r.concurrency_key, r.id
+      from unnest(p_requests) as r
+     where r.concurrency_key is not null
+     order by r.queue_id, r.concurrency_key, r.ord
         on conflict (queue_id, key) do update set job_id = s.job_id
     returning s.job_id
-  ), queued as (
-    insert into millrace.ready (lane_id, run_at, job_id, attempts)
-    select f.lane_id, f.run_at, f.id, 0
-      from fresh f
-     where f.concurrency_key is null or f.id in (select s.job_id from slot s)
-  ), waiting as (
+  ), parked as (
     insert into millrace.parked (job_id, queue_id, key, lane_id, run_at, attempts)
-    select f.id, f.queue_id, f.concurrency_key, f.lane_id, f.run_at, 0
-      from fresh f
-     where f.concurrency_key is not null and f.id not in (select s.job_id from slot s)
-  ), event as (
-    insert into millrace.job_events (job_id, event_type, created_at, payload)
-    select f.id, 'queued', v_now, jsonb_strip_nulls(jsonb_build_object('run_at', f.run_at, 'replay_of', millrace.job_uuid(f.replay_of)))
-      from fresh f
-     order by f.ord
+    select r.id, r.queue_id, r.concurrency_key, r.lane_id, r.run_at, 0
+      from unnest(p_requests) as r
+     where r.concurrency_key is not null and r.id not in (select s.job_id from slot s)
+    returning job_id
   )
-  select s.ord, s.stands_for, s.stands_for = s.id from settled s order by s.ord;
+  select coalesce(array_agg(p.job_id), '{}') into v_parked from parked p;
+  return v_parked;
 end
 $$;
 
