@@ -33,7 +33,11 @@ impl Schedules {
         components: BTreeMap<String, Arc<CronComponent>>,
     ) -> Result<Self> {
         let mut parsed = Vec::new();
-        for CronTrigger { component, expression } in triggers {
+        for CronTrigger {
+            component,
+            expression,
+        } in triggers
+        {
             let schedule = parse(expression)
                 .with_context(|| format!("[[trigger.cron]] of {component}: {expression:?}"))?;
             parsed.push((schedule, component));
@@ -120,14 +124,26 @@ mod tests {
 
     #[test]
     fn seconds_come_first() {
-        assert_eq!(next("*/15 * * * * *", "2026-01-01T00:00:14Z"), "2026-01-01T00:00:15Z");
-        assert_eq!(next("0 30 2 * * *", "2026-01-01T03:00:00Z"), "2026-01-02T02:30:00Z");
-        assert_eq!(next("0 0 0 1 1 * 2030", "2026-01-01T03:00:00Z"), "2030-01-01T00:00:00Z");
+        assert_eq!(
+            next("*/15 * * * * *", "2026-01-01T00:00:14Z"),
+            "2026-01-01T00:00:15Z"
+        );
+        assert_eq!(
+            next("0 30 2 * * *", "2026-01-01T03:00:00Z"),
+            "2026-01-02T02:30:00Z"
+        );
+        assert_eq!(
+            next("0 0 0 1 1 * 2030", "2026-01-01T03:00:00Z"),
+            "2030-01-01T00:00:00Z"
+        );
     }
 
     #[test]
     fn day_of_month_and_weekday_must_both_match() {
-        assert_eq!(next("0 0 0 13 * FRI", "2026-01-01T00:00:00Z"), "2026-02-13T00:00:00Z");
+        assert_eq!(
+            next("0 0 0 13 * FRI", "2026-01-01T00:00:00Z"),
+            "2026-02-13T00:00:00Z"
+        );
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! Reads `spin.toml` (manifest version 2) into what the host serves. A key that the host does not know or
 //! does not support is an error that names it: a setting that is silently ignored is a setting that lies.
 
+mod raw;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
-use serde::Deserialize;
-
 use crate::variables::{Name, Template};
+use anyhow::{Context, Result, bail, ensure};
+use raw::{Head, RawComponent, RawManifest, RawRoute, RawTriggers, RawVariable};
 
 /// An application as its manifest describes it, every reference checked, no variable resolved yet.
 pub struct Manifest {
@@ -225,7 +226,9 @@ fn parse_triggers(
             // A private endpoint has no route; this host has no service chaining that would reach it.
             RawRoute::Private { private: true } => {}
             RawRoute::Private { private: false } => {
-                bail!("[[trigger.http]] of {component}: `route` must be a path or {{ private = true }}")
+                bail!(
+                    "[[trigger.http]] of {component}: `route` must be a path or {{ private = true }}"
+                )
             }
         }
     }
@@ -254,140 +257,6 @@ fn refuse(place: &str, keys: &[(&str, bool)]) -> Result<()> {
     Ok(())
 }
 
-/// The version alone, read before the rest: another version has other keys, and its error should say so.
-#[derive(Deserialize)]
-struct Head {
-    spin_manifest_version: toml::Value,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawManifest {
-    #[serde(rename = "spin_manifest_version")]
-    _version: toml::Value,
-    application: RawApplication,
-    #[serde(default)]
-    variables: BTreeMap<String, RawVariable>,
-    trigger: RawTriggers,
-    #[serde(default)]
-    component: BTreeMap<String, RawComponent>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawApplication {
-    name: String,
-    #[serde(rename = "version")]
-    _version: Option<String>,
-    #[serde(rename = "description")]
-    _description: Option<String>,
-    #[serde(rename = "authors")]
-    _authors: Option<Vec<String>>,
-    // Settings for other tools, which Spin itself does not read.
-    #[serde(rename = "tool")]
-    _tool: Option<toml::Table>,
-    targets: Option<toml::Value>,
-    trigger: Option<toml::Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawVariable {
-    #[serde(default)]
-    required: bool,
-    default: Option<String>,
-    // Nothing of a variable is ever logged, so a secret needs no more care than the others.
-    #[serde(default, rename = "secret")]
-    _secret: bool,
-    #[serde(rename = "description")]
-    _description: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawComponent {
-    source: toml::Value,
-    #[serde(rename = "description")]
-    _description: Option<String>,
-    #[serde(default)]
-    variables: BTreeMap<String, String>,
-    #[serde(default)]
-    environment: BTreeMap<String, String>,
-    #[serde(default)]
-    allowed_outbound_hosts: Vec<String>,
-    // How to build a component is for the tool that builds it.
-    #[serde(rename = "build")]
-    _build: Option<RawBuild>,
-    #[serde(rename = "tool")]
-    _tool: Option<toml::Table>,
-    allowed_http_hosts: Option<toml::Value>,
-    ai_models: Option<toml::Value>,
-    dependencies: Option<toml::Value>,
-    dependencies_inherit_configuration: Option<toml::Value>,
-    exclude_files: Option<toml::Value>,
-    files: Option<toml::Value>,
-    key_value_stores: Option<toml::Value>,
-    profile: Option<toml::Value>,
-    sqlite_databases: Option<toml::Value>,
-    targets: Option<toml::Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawBuild {
-    #[serde(rename = "command")]
-    _command: toml::Value,
-    #[serde(rename = "workdir")]
-    _workdir: Option<String>,
-    #[serde(rename = "watch")]
-    _watch: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawTriggers {
-    #[serde(default)]
-    http: Vec<RawHttpTrigger>,
-    #[serde(default)]
-    cron: Vec<RawCronTrigger>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawHttpTrigger {
-    #[serde(rename = "id")]
-    _id: Option<String>,
-    component: Option<toml::Value>,
-    components: Option<toml::Value>,
-    route: RawRoute,
-    executor: Option<RawExecutor>,
-    static_response: Option<toml::Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged, deny_unknown_fields, expecting = "`route` must be a path or { private = true }")]
-enum RawRoute {
-    Path(String),
-    Private { private: bool },
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawExecutor {
-    #[serde(rename = "type")]
-    kind: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawCronTrigger {
-    #[serde(rename = "id")]
-    _id: Option<String>,
-    component: Option<toml::Value>,
-    components: Option<toml::Value>,
-    cron_expression: String,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -402,7 +271,9 @@ mod tests {
     }
 
     fn with_component(lines: &str) -> String {
-        format!("{HEAD}[[trigger.http]]\nroute = \"/\"\ncomponent = \"c\"\n[component.c]\nsource = \"c.wasm\"\n{lines}")
+        format!(
+            "{HEAD}[[trigger.http]]\nroute = \"/\"\ncomponent = \"c\"\n[component.c]\nsource = \"c.wasm\"\n{lines}"
+        )
     }
 
     #[test]
@@ -451,7 +322,11 @@ mod tests {
     #[test]
     fn another_manifest_version_is_refused_before_its_keys() {
         let text = "spin_manifest_version = \"1\"\nname = \"old\"\n";
-        assert!(error(text).contains("only 2 is supported"), "{}", error(text));
+        assert!(
+            error(text).contains("only 2 is supported"),
+            "{}",
+            error(text)
+        );
     }
 
     #[test]
@@ -460,9 +335,18 @@ mod tests {
             (format!("colour = 1\n{HEAD}[trigger]\n"), "colour"),
             (format!("{HEAD}colour = 1\n[trigger]\n"), "colour"),
             (with_component("colour = 1\n"), "colour"),
-            (with_component("[component.c.build]\ncommand = \"x\"\ncolour = 1\n"), "colour"),
-            (with_component("[variables]\nv = { default = \"\", colour = 1 }\n"), "colour"),
-            (with_component("[[trigger.redis]]\nchannel = \"x\"\n"), "redis"),
+            (
+                with_component("[component.c.build]\ncommand = \"x\"\ncolour = 1\n"),
+                "colour",
+            ),
+            (
+                with_component("[variables]\nv = { default = \"\", colour = 1 }\n"),
+                "colour",
+            ),
+            (
+                with_component("[[trigger.redis]]\nchannel = \"x\"\n"),
+                "redis",
+            ),
             (with_component("[[trigger.cron]]\ncolour = 1\n"), "colour"),
         ] {
             assert!(error(&text).contains(key), "{}", error(&text));

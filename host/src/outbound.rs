@@ -65,7 +65,9 @@ impl AllowedHosts {
 impl Entry {
     fn parse(text: &str) -> Result<Self> {
         let Some((scheme, rest)) = text.trim().split_once("://") else {
-            bail!("an allowed outbound host has the form scheme://host[:port], '*' allowed for each");
+            bail!(
+                "an allowed outbound host has the form scheme://host[:port], '*' allowed for each"
+            );
         };
         let (host, port) = rest.rsplit_once(':').unwrap_or((rest, ""));
         let port = match port.split_once('/') {
@@ -101,7 +103,10 @@ impl Host {
             return Ok(network);
         }
         let host = host.trim_end_matches('/');
-        ensure!(!host.is_empty(), "an allowed outbound host has an empty host");
+        ensure!(
+            !host.is_empty(),
+            "an allowed outbound host has an empty host"
+        );
         ensure!(!host.starts_with('{'), "lists of hosts are not supported");
         ensure!(!host.contains('/'), "an allowed outbound host has no path");
         ensure!(
@@ -109,10 +114,16 @@ impl Host {
             "service chaining (spin.internal) is not supported by this host"
         );
         if let Some(domain) = host.strip_prefix("*.") {
-            ensure!(!domain.contains('*'), "'*' stands only for a whole host or its first part");
+            ensure!(
+                !domain.contains('*'),
+                "'*' stands only for a whole host or its first part"
+            );
             return Ok(Self::Below(format!(".{domain}")));
         }
-        ensure!(!host.contains('*'), "'*' stands only for a whole host or its first part");
+        ensure!(
+            !host.contains('*'),
+            "'*' stands only for a whole host or its first part"
+        );
         Ok(Self::Name(host.to_owned()))
     }
 
@@ -154,7 +165,10 @@ fn bits(address: IpAddr) -> (u128, u8) {
 
 impl Ports {
     fn parse(port: &str, scheme: &str) -> Result<Self> {
-        let number = |text: &str| text.parse().context("a port is a number, a range a..b, or '*'");
+        let number = |text: &str| {
+            text.parse()
+                .context("a port is a number, a range a..b, or '*'")
+        };
         if port == "*" {
             return Ok(Self::Any);
         }
@@ -197,7 +211,9 @@ mod tests {
     use super::*;
 
     fn allows(entry: &str, scheme: &str, host: &str, port: Option<u16>) -> bool {
-        AllowedHosts::parse(&[entry]).unwrap().allows(scheme, host, port)
+        AllowedHosts::parse(&[entry])
+            .unwrap()
+            .allows(scheme, host, port)
     }
 
     #[test]
@@ -211,7 +227,12 @@ mod tests {
         assert!(allows("https://a.example", "https", "A.example", None));
         assert!(allows("https://a.example", "https", "a.example", Some(443)));
         assert!(!allows("https://a.example", "http", "a.example", None));
-        assert!(!allows("https://a.example", "https", "a.example", Some(8443)));
+        assert!(!allows(
+            "https://a.example",
+            "https",
+            "a.example",
+            Some(8443)
+        ));
         assert!(!allows("https://a.example", "https", "b.example", None));
         assert!(!allows("https://a.example", "https", "x.a.example", None));
         assert!(allows("postgres://db", "postgres", "db", None));
@@ -222,9 +243,19 @@ mod tests {
     #[test]
     fn wildcards_networks_and_ranges() {
         assert!(allows("*://*:*", "redis", "anything", Some(1)));
-        assert!(allows("http://*.example.com", "http", "a.b.example.com", None));
+        assert!(allows(
+            "http://*.example.com",
+            "http",
+            "a.b.example.com",
+            None
+        ));
         assert!(!allows("http://*.example.com", "http", "example.com", None));
-        assert!(!allows("http://*.example.com", "http", "badexample.com", None));
+        assert!(!allows(
+            "http://*.example.com",
+            "http",
+            "badexample.com",
+            None
+        ));
         assert!(allows("http://10.0.0.0/8:*", "http", "10.1.2.3", Some(81)));
         assert!(!allows("http://10.0.0.0/8:*", "http", "11.1.2.3", None));
         assert!(allows("http://0.0.0.0/0:*", "http", "11.1.2.3", None));

@@ -46,7 +46,9 @@ impl Routes {
             let tidy = format!("/{}", route.trim_start_matches('/'));
             let tidy = tidy.strip_suffix('/').unwrap_or(&tidy).to_owned();
             if let Some(other) = seen.insert(tidy.clone(), component) {
-                return Err(anyhow!("the route {route} belongs to both {other} and {component}"));
+                return Err(anyhow!(
+                    "the route {route} belongs to both {other} and {component}"
+                ));
             }
             ensure!(
                 !format!("{tidy}/").starts_with(RESERVED_PREFIX),
@@ -141,10 +143,7 @@ impl Matched<'_> {
         }
         for (name, value) in &self.named {
             let name = format!("spin-path-match-{}", name.to_ascii_lowercase());
-            headers.insert(
-                HeaderName::try_from(name)?,
-                HeaderValue::from_str(value)?,
-            );
+            headers.insert(HeaderName::try_from(name)?, HeaderValue::from_str(value)?);
         }
         Ok(())
     }
@@ -166,7 +165,9 @@ mod tests {
     }
 
     fn found(routes: &Routes, path: &str) -> String {
-        routes.find(path).map_or("none".into(), |m| m.route.raw.clone())
+        routes
+            .find(path)
+            .map_or("none".into(), |m| m.route.raw.clone())
     }
 
     #[test]
@@ -190,7 +191,10 @@ mod tests {
     #[test]
     fn a_path_without_a_route_has_none() {
         let routes = routes(&["/api/collab/task.assign", "/"]).unwrap();
-        assert_eq!(found(&routes, "/api/collab/task.assign"), "/api/collab/task.assign");
+        assert_eq!(
+            found(&routes, "/api/collab/task.assign"),
+            "/api/collab/task.assign"
+        );
         assert_eq!(found(&routes, "/api/collab/task"), "none");
         assert_eq!(found(&routes, "/api/collab/task.assign/x"), "none");
         assert_eq!(found(&routes, "/"), "/");

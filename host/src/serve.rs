@@ -228,8 +228,14 @@ impl Server {
     pub async fn shutdown(mut self) {
         self.schedules.stop();
         self.phase.send_replace(Phase::Draining);
-        if tokio::time::timeout(self.grace, &mut self.accepting).await.is_err() {
-            tracing::warn!("requests were still at work after {:?} and are cut off", self.grace);
+        if tokio::time::timeout(self.grace, &mut self.accepting)
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                "requests were still at work after {:?} and are cut off",
+                self.grace
+            );
         }
     }
 }

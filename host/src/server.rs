@@ -165,11 +165,14 @@ impl Application {
         client: SocketAddr,
     ) -> Response<WasiBody> {
         let Some(component) = self.components.get(matched.component) else {
-            return internal(matched.component, "a route names a component that is not there");
+            return internal(
+                matched.component,
+                "a route names a component that is not there",
+            );
         };
         let request = match self.prepare(request, matched, client) {
             Ok(request) => request,
-            Err(response) => return response,
+            Err(unfit) => return unfit.answer(),
         };
         let waiting = tokio::time::timeout(self.limits.request_timeout, self.requests.acquire());
         let Ok(Ok(_permit)) = waiting.await else {
@@ -180,7 +183,11 @@ impl Application {
             Err(Failure::Overloaded) => overloaded(),
             Err(Failure::TimedOut) => {
                 tracing::warn!(component = matched.component, "a request timed out");
-                refusal(StatusCode::GATEWAY_TIMEOUT, "the request took too long", "timeout")
+                refusal(
+                    StatusCode::GATEWAY_TIMEOUT,
+                    "the request took too long",
+                    "timeout",
+                )
             }
             Err(Failure::Internal(cause)) => internal(matched.component, &cause),
         }
@@ -192,26 +199,51 @@ impl Application {
         request: Request<Incoming>,
         matched: &Matched<'_>,
         client: SocketAddr,
-    ) -> Result<Request<WasiBody>, Response<WasiBody>> {
-        let bad = |_| refusal(StatusCode::BAD_REQUEST, "the request's address is not valid", "bad_request");
+    ) -> Result<Request<WasiBody>, Unfit> {
         let (mut head, body) = request.into_parts();
-        let too_long = (head.headers.get(CONTENT_LENGTH))
-            .and_then(|length| length.to_str().ok()?.parse::<u64>().ok())
-            .is_some_and(|length| length > self.limits.body_bytes as u64);
-        if too_long {
-            return Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large", "body_too_large"));
+        let limit = self.limits.body_bytes as u64;
+        let announced = (head.headers.get(CONTENT_LENGTH))
+            .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if announced.is_some_and(|length| length > limit) {
+            return Err(Unfit::Body);
         }
         matched
             .set_headers(&mut head.headers, &head.uri, client)
-            .map_err(|_| bad(()))?;
-        head.uri = absolute(&head.headers, &head.uri).ok_or_else(|| bad(()))?;
-        let limit = self.limits.body_bytes;
-        let body = Limited::new(body, limit).map_err(move |error| match error.downcast::<hyper::Error>() {
-            Ok(error) => Error::Hyper(*error),
-            Err(error) if error.is::<LengthLimitError>() => Error::HttpRequestBodySize(Some(limit as u64)),
-            Err(_) => Error::HttpProtocolError,
+            .map_err(|_| Unfit::Address)?;
+        head.uri = absolute(&head.headers, &head.uri).ok_or(Unfit::Address)?;
+        let body = Limited::new(body, self.limits.body_bytes).map_err(move |error| {
+            match error.downcast::<hyper::Error>() {
+                Ok(error) => Error::Hyper(*error),
+                Err(error) if error.is::<LengthLimitError>() => {
+                    Error::HttpRequestBodySize(Some(limit))
+                }
+                Err(_) => Error::HttpProtocolError,
+            }
         });
         Ok(Request::from_parts(head, body.boxed_unsync()))
+    }
+}
+
+/// Why a request does not get as far as its component.
+enum Unfit {
+    Address,
+    Body,
+}
+
+impl Unfit {
+    fn answer(self) -> Response<WasiBody> {
+        match self {
+            Self::Address => refusal(
+                StatusCode::BAD_REQUEST,
+                "the request's address is not valid",
+                "bad_request",
+            ),
+            Self::Body => refusal(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the body is too large",
+                "body_too_large",
+            ),
+        }
     }
 }
 
@@ -234,14 +266,17 @@ fn absolute(headers: &http::HeaderMap, uri: &Uri) -> Option<Uri> {
 fn internal(component: &str, cause: &str) -> Response<WasiBody> {
     let id = Uuid::new_v4();
     tracing::error!(component, %id, "a request failed: {cause}");
-    let body = serde_json::json!({"error": "internal error", "code": "internal", "id": id.to_string()});
+    let body =
+        serde_json::json!({"error": "internal error", "code": "internal", "id": id.to_string()});
     json(StatusCode::INTERNAL_SERVER_ERROR, &body)
 }
 
 fn overloaded() -> Response<WasiBody> {
     let status = StatusCode::SERVICE_UNAVAILABLE;
     let mut response = refusal(status, "the server is busy", "overloaded");
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }
 
@@ -262,5 +297,7 @@ fn plain_ok() -> Response<WasiBody> {
 }
 
 fn full(text: impl Into<Bytes>) -> WasiBody {
-    Full::new(text.into()).map_err(|never| match never {}).boxed_unsync()
+    Full::new(text.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }

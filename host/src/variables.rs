@@ -210,22 +210,38 @@ mod tests {
 
     #[test]
     fn explicit_wins_over_environment_wins_over_default() {
-        let variables = variables(&[("a", Some("default")), ("b", Some("default")), ("c", Some("default"))]);
-        let environment = |key: &str| ["SPIN_VARIABLE_A", "SPIN_VARIABLE_B"].contains(&key).then(|| "env".to_owned());
+        let variables = variables(&[
+            ("a", Some("default")),
+            ("b", Some("default")),
+            ("c", Some("default")),
+        ]);
+        let environment = |key: &str| {
+            ["SPIN_VARIABLE_A", "SPIN_VARIABLE_B"]
+                .contains(&key)
+                .then(|| "env".to_owned())
+        };
         let values = Values::settle(&variables, &map(&[("a", "explicit")]), environment).unwrap();
-        let shown = Template::parse("{{ a }} {{ b }} {{ c }}").unwrap().resolve(&values).unwrap();
+        let shown = Template::parse("{{ a }} {{ b }} {{ c }}")
+            .unwrap()
+            .resolve(&values)
+            .unwrap();
         assert_eq!(shown, "explicit env default");
     }
 
     #[test]
     fn every_missing_variable_is_named_with_how_to_set_it() {
         let variables = variables(&[("database_url", None), ("key", None), ("ok", Some(""))]);
-        let error = Values::settle(&variables, &BTreeMap::new(), |_| None).err().unwrap().to_string();
+        let error = Values::settle(&variables, &BTreeMap::new(), |_| None)
+            .err()
+            .unwrap()
+            .to_string();
         assert_eq!(
             error,
             "required variables without a value: database_url (SPIN_VARIABLE_DATABASE_URL), key (SPIN_VARIABLE_KEY)"
         );
-        let error = Values::settle(&variables, &map(&[("typo", "x")]), |_| None).err().unwrap();
+        let error = Values::settle(&variables, &map(&[("typo", "x")]), |_| None)
+            .err()
+            .unwrap();
         assert!(error.to_string().contains("typo"));
     }
 }

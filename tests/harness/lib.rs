@@ -4,5 +4,6 @@
 pub mod api;
 pub mod app;
 pub mod database;
+pub mod deadline;
 pub mod keys;
 pub mod queue;

@@ -36,9 +36,19 @@ impl Probe {
 
     async fn limited(lines: &str, limits: Limits) -> Self {
         let manifest = Manifest::write(&format!("{PROBE}{lines}"));
-        let options = ServeOptions { limits, ..options(manifest.path(), BTreeMap::new()) };
-        let server = host().await.serve(options).await.expect("the fixture serves");
-        Self { server, client: Client::new() }
+        let options = ServeOptions {
+            limits,
+            ..options(manifest.path(), BTreeMap::new())
+        };
+        let server = host()
+            .await
+            .serve(options)
+            .await
+            .expect("the fixture serves");
+        Self {
+            server,
+            client: Client::new(),
+        }
     }
 
     fn url(&self, action: &str) -> String {
@@ -46,7 +56,10 @@ impl Probe {
     }
 
     async fn get(&self, action: &str, argument: &str) -> Response {
-        let request = self.client.get(self.url(action)).header("argument", argument);
+        let request = self
+            .client
+            .get(self.url(action))
+            .header("argument", argument);
         request.send().await.expect("an answer")
     }
 
@@ -62,7 +75,10 @@ struct Manifest(PathBuf);
 
 impl Manifest {
     fn write(lines: &str) -> Self {
-        let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/wasm32-wasip2/component");
+        let fixtures = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../target/wasm32-wasip2/component"
+        );
         let folder = std::env::temp_dir().join(format!("millrace-host-{}", Uuid::new_v4()));
         std::fs::create_dir(&folder).expect("a folder");
         let head = "spin_manifest_version = 2\n[application]\nname = \"fixture\"\n";
@@ -96,7 +112,9 @@ fn log() -> &'static Mutex<Vec<u8>> {
         }
     }
     LOG.get_or_init(|| {
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(|| Sink);
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(|| Sink);
         subscriber.try_init().expect("no other test logs");
         Mutex::default()
     })
@@ -105,11 +123,16 @@ fn log() -> &'static Mutex<Vec<u8>> {
 fn logged(what: &str) -> Option<String> {
     let log = log().lock().expect("the log");
     let text = String::from_utf8_lossy(&log);
-    text.lines().find(|line| line.contains(what)).map(str::to_owned)
+    text.lines()
+        .find(|line| line.contains(what))
+        .map(str::to_owned)
 }
 
 fn quick() -> Limits {
-    Limits { request_timeout: Duration::from_millis(500), ..Limits::default() }
+    Limits {
+        request_timeout: Duration::from_millis(500),
+        ..Limits::default()
+    }
 }
 
 #[tokio::test]
@@ -124,9 +147,16 @@ async fn a_trap_is_a_500_whose_id_is_in_the_log_and_nothing_else_is_in_the_body(
     let expected = serde_json::json!({"error": "internal error", "code": "internal", "id": id});
     assert_eq!(body, expected);
     let line = logged(id).expect("the id is in the log");
-    assert!(line.contains("probe") && line.contains("a request failed"), "{line}");
+    assert!(
+        line.contains("probe") && line.contains("a request failed"),
+        "{line}"
+    );
     assert!(logged("wasm trap").is_some(), "the trap is in the log");
-    assert_eq!(probe.get("served", "").await.status(), 200, "the next request has a new instance");
+    assert_eq!(
+        probe.get("served", "").await.status(),
+        200,
+        "the next request has a new instance"
+    );
 }
 
 #[tokio::test]
@@ -149,14 +179,24 @@ async fn a_guest_that_waits_too_long_is_a_504() {
     let probe = Probe::limited("", quick()).await;
     let start = Instant::now();
     assert_eq!(probe.get("hang", "").await.status(), 504);
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[tokio::test]
 async fn memory_is_limited() {
-    let limits = Limits { memory_bytes: 32 * 1024 * 1024, ..Limits::default() };
+    let limits = Limits {
+        memory_bytes: 32 * 1024 * 1024,
+        ..Limits::default()
+    };
     let probe = Probe::limited("", limits).await;
-    assert_eq!(probe.text("memory", "16").await, (16 * 1024 * 1024).to_string());
+    assert_eq!(
+        probe.text("memory", "16").await,
+        (16 * 1024 * 1024).to_string()
+    );
     assert_eq!(probe.get("memory", "64").await.status(), 500);
     assert_eq!(probe.get("served", "").await.status(), 200);
 }
@@ -171,14 +211,28 @@ async fn outbound_http_reaches_only_what_is_allowed() {
     let probe = Probe::start(&lines).await;
     let denied = probe.server.addr();
 
-    assert_eq!(probe.text("fetch", &format!("http://{allowed}/")).await, "status: 200");
-    assert_eq!(probe.text("fetch", "http://self.alt/nothing-here").await, "status: 404");
-    let refusal = probe.text("fetch", &format!("http://user:pw@{denied}/?q=hidden")).await;
+    assert_eq!(
+        probe.text("fetch", &format!("http://{allowed}/")).await,
+        "status: 200"
+    );
+    assert_eq!(
+        probe.text("fetch", "http://self.alt/nothing-here").await,
+        "status: 404"
+    );
+    let refusal = probe
+        .text("fetch", &format!("http://user:pw@{denied}/?q=hidden"))
+        .await;
     assert!(refusal.contains("HttpRequestDenied"), "{refusal}");
     let line = logged(&format!("port={}", denied.port())).expect("the refusal is logged");
-    assert!(line.contains("probe") && !line.contains("pw") && !line.contains("hidden"), "{line}");
+    assert!(
+        line.contains("probe") && !line.contains("pw") && !line.contains("hidden"),
+        "{line}"
+    );
     let refusal = probe.text("fetch", &format!("https://{allowed}/")).await;
-    assert!(refusal.contains("HttpRequestDenied"), "another scheme: {refusal}");
+    assert!(
+        refusal.contains("HttpRequestDenied"),
+        "another scheme: {refusal}"
+    );
 }
 
 /// Answers every connection's first request with 200.
@@ -186,7 +240,9 @@ async fn answer_each(listener: TcpListener) {
     while let Ok((mut stream, _)) = listener.accept().await {
         let mut request = [0; 1024];
         _ = stream.read(&mut request).await;
-        _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+        _ = stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            .await;
     }
 }
 
@@ -202,7 +258,10 @@ async fn a_component_sees_its_own_variables_and_environment_only() {
     let probe = Probe::start(lines).await;
     assert_eq!(probe.text("variable", "greeting").await, "hello miller");
     let undefined = probe.text("variable", "password").await;
-    assert!(undefined.contains("Undefined") && !undefined.contains("flour"), "{undefined}");
+    assert!(
+        undefined.contains("Undefined") && !undefined.contains("flour"),
+        "{undefined}"
+    );
     let invalid = probe.text("variable", "Not-A-Name").await;
     assert!(invalid.contains("InvalidName"), "{invalid}");
     assert_eq!(probe.text("environment", "").await, "COLOUR=blue\n");
@@ -212,8 +271,16 @@ async fn a_component_sees_its_own_variables_and_environment_only() {
 async fn the_guest_sees_spins_headers_and_no_forged_ones() {
     let probe = Probe::start("").await;
     let request = probe.client.get(probe.url("deep/headers?key=value"));
-    let request = request.header("spin-client-addr", "forged").header("spin-path-match-evil", "1");
-    let text = request.send().await.expect("an answer").text().await.expect("a body");
+    let request = request
+        .header("spin-client-addr", "forged")
+        .header("spin-path-match-evil", "1");
+    let text = request
+        .send()
+        .await
+        .expect("an answer")
+        .text()
+        .await
+        .expect("a body");
     for line in [
         "spin-base-path: /",
         "spin-component-route: /probe/:name",
@@ -222,7 +289,10 @@ async fn the_guest_sees_spins_headers_and_no_forged_ones() {
         "spin-path-match-name: x",
         "spin-raw-component-route: /probe/:name/...",
         "spin-client-addr: 127.0.0.1:",
-        &format!("spin-full-url: http://{}/probe/x/deep/headers?key=value", probe.server.addr()),
+        &format!(
+            "spin-full-url: http://{}/probe/x/deep/headers?key=value",
+            probe.server.addr()
+        ),
     ] {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
@@ -231,13 +301,31 @@ async fn the_guest_sees_spins_headers_and_no_forged_ones() {
 
 #[tokio::test]
 async fn bodies_are_limited_and_unknown_routes_are_404() {
-    let probe = Probe::limited("", Limits { body_bytes: 1000, ..Limits::default() }).await;
-    let post = |length: usize| probe.client.post(probe.url("length")).body("x".repeat(length)).send();
+    let probe = Probe::limited(
+        "",
+        Limits {
+            body_bytes: 1000,
+            ..Limits::default()
+        },
+    )
+    .await;
+    let post = |length: usize| {
+        probe
+            .client
+            .post(probe.url("length"))
+            .body("x".repeat(length))
+            .send()
+    };
     let fits = post(1000).await.expect("an answer");
-    assert_eq!((fits.status().as_u16(), fits.text().await.expect("a body")), (200, "1000".to_owned()));
+    assert_eq!(
+        (fits.status().as_u16(), fits.text().await.expect("a body")),
+        (200, "1000".to_owned())
+    );
     assert_eq!(post(1001).await.expect("an answer").status(), 413);
 
-    let response = reqwest::get(format!("http://{}/elsewhere", probe.server.addr())).await.expect("an answer");
+    let response = reqwest::get(format!("http://{}/elsewhere", probe.server.addr()))
+        .await
+        .expect("an answer");
     assert_eq!(response.status(), 404);
     let body: serde_json::Value = response.json().await.expect("JSON");
     assert_eq!(body["code"], "not_found");
@@ -245,7 +333,10 @@ async fn bodies_are_limited_and_unknown_routes_are_404() {
 
 #[tokio::test]
 async fn instances_are_reused_as_often_as_they_may_be() {
-    let limits = Limits { requests_per_instance: 3, ..Limits::default() };
+    let limits = Limits {
+        requests_per_instance: 3,
+        ..Limits::default()
+    };
     let probe = Probe::limited("", limits).await;
     let mut served = Vec::new();
     for _ in 0..6 {
@@ -261,7 +352,10 @@ async fn what_a_guest_prints_is_logged_with_its_name() {
     let words = Uuid::new_v4().to_string();
     probe.text("print", &words).await;
     let line = logged(&words).expect("the line is in the log");
-    assert!(line.contains("component=probe") && line.contains("stdout"), "{line}");
+    assert!(
+        line.contains("component=probe") && line.contains("stdout"),
+        "{line}"
+    );
 }
 
 #[tokio::test]
@@ -271,14 +365,23 @@ async fn a_shutdown_lets_requests_finish() {
     let (client, url) = (probe.client.clone(), probe.url("nap"));
     let addr = probe.server.addr();
     let name = Uuid::new_v4().to_string();
-    let napping = client.get(url).header("argument", format!("300 {name}")).send();
+    let napping = client
+        .get(url)
+        .header("argument", format!("300 {name}"))
+        .send();
     let napping = tokio::spawn(napping);
     while logged(&name).is_none() {
         tokio::task::yield_now().await;
     }
     probe.server.shutdown().await;
-    assert_eq!(napping.await.expect("a task").expect("an answer").status(), 200);
-    assert!(tokio::net::TcpStream::connect(addr).await.is_err(), "nothing listens any more");
+    assert_eq!(
+        napping.await.expect("a task").expect("an answer").status(),
+        200
+    );
+    assert!(
+        tokio::net::TcpStream::connect(addr).await.is_err(),
+        "nothing listens any more"
+    );
 }
 
 const CLOCK: &str = r#"
@@ -295,17 +398,29 @@ async fn a_cron_component_runs_and_its_failures_are_told() {
     log();
     let clock = CLOCK.replace("EXPRESSION", NEVER);
     for (lines, outcome) in [
-        ("environment = { TARGET = \"http://self.alt/probe/x/served\" }\nallowed_outbound_hosts = [\"http://self\"]\n", ""),
-        ("environment = { TARGET = \"http://self.alt/probe/x/served\" }\n", "HttpRequestDenied"),
+        (
+            "environment = { TARGET = \"http://self.alt/probe/x/served\" }\nallowed_outbound_hosts = [\"http://self\"]\n",
+            "",
+        ),
+        (
+            "environment = { TARGET = \"http://self.alt/probe/x/served\" }\n",
+            "HttpRequestDenied",
+        ),
         ("environment = { TARGET = \"panic\" }\n", "trapped"),
         ("", "no TARGET is set"),
     ] {
         let probe = Probe::start(&format!("{clock}{lines}")).await;
         match probe.server.fire_cron("clock").await {
             Ok(()) => assert_eq!(outcome, ""),
-            Err(error) => assert!(!outcome.is_empty() && format!("{error:?}").contains(outcome), "{error:?}"),
+            Err(error) => assert!(
+                !outcome.is_empty() && format!("{error:?}").contains(outcome),
+                "{error:?}"
+            ),
         }
-        assert!(probe.server.fire_cron("probe").await.is_err(), "no trigger names it");
+        assert!(
+            probe.server.fire_cron("probe").await.is_err(),
+            "no trigger names it"
+        );
     }
     assert!(logged("a cron run failed").is_some());
 }
@@ -329,17 +444,41 @@ async fn a_cron_trigger_fires_by_itself() {
 #[tokio::test]
 async fn manifests_that_promise_too_much_do_not_start() {
     for (lines, complaint) in [
-        ("[[trigger.cron]]\ncomponent = \"probe\"\ncron_expression = \"0 0 0 1 1 *\"\n", "handle-cron-event"),
-        ("[[trigger.http]]\nroute = \"/clock\"\ncomponent = \"clock\"\n[component.clock]\nsource = \"FIXTURES/fixture_clock.wasm\"\n", "http trigger needs"),
-        ("[[trigger.http]]\nroute = \"/a\"\ncomponent = \"absent\"\n[component.absent]\nsource = \"absent.wasm\"\n", "is it built?"),
-        ("[[trigger.http]]\nroute = \"/probe/:name/...\"\ncomponent = \"probe\"\n", "belongs to both"),
-        ("allowed_outbound_hosts = [\"{{ where }}\"]\n[variables]\nwhere = { default = \"sesame\" }\n", "{{ where }}"),
-        ("[variables]\nkey = { required = true }\n", "SPIN_VARIABLE_KEY"),
+        (
+            "[[trigger.cron]]\ncomponent = \"probe\"\ncron_expression = \"0 0 0 1 1 *\"\n",
+            "handle-cron-event",
+        ),
+        (
+            "[[trigger.http]]\nroute = \"/clock\"\ncomponent = \"clock\"\n[component.clock]\nsource = \"FIXTURES/fixture_clock.wasm\"\n",
+            "http trigger needs",
+        ),
+        (
+            "[[trigger.http]]\nroute = \"/a\"\ncomponent = \"absent\"\n[component.absent]\nsource = \"absent.wasm\"\n",
+            "is it built?",
+        ),
+        (
+            "[[trigger.http]]\nroute = \"/probe/:name/...\"\ncomponent = \"probe\"\n",
+            "belongs to both",
+        ),
+        (
+            "allowed_outbound_hosts = [\"{{ where }}\"]\n[variables]\nwhere = { default = \"sesame\" }\n",
+            "{{ where }}",
+        ),
+        (
+            "[variables]\nkey = { required = true }\n",
+            "SPIN_VARIABLE_KEY",
+        ),
         ("files = [\"x\"]\n", "`files` is not supported"),
     ] {
         let manifest = Manifest::write(&format!("{PROBE}{lines}"));
-        let refusal = host().await.serve(options(manifest.path(), BTreeMap::new())).await;
+        let refusal = host()
+            .await
+            .serve(options(manifest.path(), BTreeMap::new()))
+            .await;
         let refusal = format!("{:#}", refusal.err().expect("it is refused"));
-        assert!(refusal.contains(complaint) && !refusal.contains("sesame"), "{refusal}");
+        assert!(
+            refusal.contains(complaint) && !refusal.contains("sesame"),
+            "{refusal}"
+        );
     }
 }

@@ -2,3 +2,4 @@
 //! keys; the others use the project's own host and databases of their own.
 mod model;
 mod host;
+mod black_box;

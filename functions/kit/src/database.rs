@@ -98,7 +98,8 @@ fn database_problem(function: &str, error: &DbError) -> Problem {
     match error.code.as_str() {
         "57P01" | "57P02" | "57P03" | "53300" => unavailable(),
         code if code.starts_with("08") => unavailable(),
-        "40001" | "40P01" | "55P03" => {
+        // 57014: the login role's statement_timeout.
+        "40001" | "40P01" | "55P03" | "57014" => {
             Problem::unavailable("try_again", "the statement had to give way to another one")
         }
         code => {
@@ -193,7 +194,7 @@ mod tests {
         for code in ["08006", "57P01", "57P02", "57P03", "53300"] {
             assert_eq!(failed(code, None).code(), "database_unavailable", "{code}");
         }
-        for code in ["40001", "40P01", "55P03"] {
+        for code in ["40001", "40P01", "55P03", "57014"] {
             assert_eq!(failed(code, None).code(), "try_again", "{code}");
         }
         let broken = [

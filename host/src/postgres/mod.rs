@@ -3,6 +3,8 @@
 //! are strict, and no transaction is rolled back in between. Whether an address may be reached at all is for
 //! `allowed_outbound_hosts` to say.
 
+#![allow(clippy::result_large_err, reason = "the interface's own error is what the guest is given")]
+
 mod pool;
 mod query;
 mod values;
@@ -37,7 +39,10 @@ impl InstanceState {
         self.table.push(Connection(lease)).map_err(lost)
     }
 
-    async fn open(&mut self, builder: ConnectionBuilder) -> Result<Resource<Connection>, wit::Error> {
+    async fn open(
+        &mut self,
+        builder: ConnectionBuilder,
+    ) -> Result<Resource<Connection>, wit::Error> {
         let component = self.component.clone();
         let lease = (component.databases)
             .lease(&builder.address, builder.ca_root.as_deref())

@@ -87,7 +87,10 @@ impl Pools {
     }
 
     fn pool(&self, address: &str, ca_root: Option<&str>, config: Config) -> Result<Pool, Error> {
-        let mut pools = self.pools.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut pools = self
+            .pools
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         let known = pools
             .iter()
             .find(|((known, ca), _)| known == address && ca.as_deref() == ca_root);
@@ -104,7 +107,10 @@ impl Pools {
     }
 
     fn create(&self, mut config: Config, ca_root: Option<&str>) -> Result<Pool, Error> {
-        if config.get_connect_timeout().is_none_or(|timeout| *timeout > CONNECT_TIMEOUT) {
+        if config
+            .get_connect_timeout()
+            .is_none_or(|timeout| *timeout > CONNECT_TIMEOUT)
+        {
             config.connect_timeout(CONNECT_TIMEOUT);
         }
         // As Spin does: settings, locks and temporary tables of the last holder are cleared when a connection is
@@ -129,7 +135,10 @@ impl Pools {
 
     /// Closes every pooled connection.
     pub fn close(&self) {
-        let pools = self.pools.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let pools = self
+            .pools
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         for (_, pool) in pools.iter() {
             pool.close();
         }
@@ -218,7 +227,9 @@ fn roots(pem: &str) -> Result<rustls::RootCertStore, Error> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
         let certificate = certificate.map_err(|error| invalid(error.to_string()))?;
-        roots.add(certificate).map_err(|error| invalid(error.to_string()))?;
+        roots
+            .add(certificate)
+            .map_err(|error| invalid(error.to_string()))?;
     }
     if roots.is_empty() {
         return Err(invalid("no certificate found".to_owned()));

@@ -67,7 +67,10 @@ async fn gather(
     statement: &str,
     values: &[wit::ParameterValue],
 ) -> Result<Vec<Row>, Error> {
-    let stream = lease.client()?.query_raw(statement, parameters(values)?).await;
+    let stream = lease
+        .client()?
+        .query_raw(statement, parameters(values)?)
+        .await;
     let mut stream = Box::pin(stream.map_err(query_failed)?);
     let mut rows = Vec::new();
     let mut size = 0;

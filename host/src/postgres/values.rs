@@ -71,16 +71,26 @@ fn to_value(row: &Row, index: usize) -> Result<DbValue> {
         Type::INT4 => get(row, index, |v| Ok(V::Int32(v))),
         Type::INT8 => get(row, index, |v| Ok(V::Int64(v))),
         Type::TEXT | Type::VARCHAR | Type::BPCHAR => get(row, index, |v| Ok(V::Str(v))),
-        Type::TIMESTAMP | Type::TIMESTAMPTZ => get(row, index, |v| Ok(V::Datetime(from_datetime(v)?))),
+        Type::TIMESTAMP | Type::TIMESTAMPTZ => {
+            get(row, index, |v| Ok(V::Datetime(from_datetime(v)?)))
+        }
         Type::DATE => get(row, index, |v| Ok(V::Date(from_date(v)?))),
         Type::TIME => get(row, index, |v| Ok(V::Time(from_time(v)?))),
         Type::UUID => get(row, index, |v: uuid::Uuid| Ok(V::Uuid(v.to_string()))),
-        Type::JSONB => get(row, index, |v: serde_json::Value| Ok(V::Jsonb(serde_json::to_vec(&v)?))),
+        Type::JSONB => get(row, index, |v: serde_json::Value| {
+            Ok(V::Jsonb(serde_json::to_vec(&v)?))
+        }),
         Type::NUMERIC => get(row, index, |v: Decimal| Ok(V::Decimal(v.to_string()))),
-        Type::INT4_RANGE => get(row, index, |v| Ok(V::RangeInt32(from_range(v, |n: &i32| *n)))),
-        Type::INT8_RANGE => get(row, index, |v| Ok(V::RangeInt64(from_range(v, |n: &i64| *n)))),
+        Type::INT4_RANGE => get(row, index, |v| {
+            Ok(V::RangeInt32(from_range(v, |n: &i32| *n)))
+        }),
+        Type::INT8_RANGE => get(row, index, |v| {
+            Ok(V::RangeInt64(from_range(v, |n: &i64| *n)))
+        }),
         Type::NUM_RANGE => get(row, index, |v| {
-            Ok(V::RangeDecimal(from_range(v, |n: &RangeDecimal| n.0.to_string())))
+            Ok(V::RangeDecimal(from_range(v, |n: &RangeDecimal| {
+                n.0.to_string()
+            })))
         }),
         Type::INT4_ARRAY => get(row, index, |v| Ok(V::ArrayInt32(v))),
         Type::INT8_ARRAY => get(row, index, |v| Ok(V::ArrayInt64(v))),
@@ -134,7 +144,9 @@ pub fn to_sql(value: &ParameterValue) -> Result<Box<dyn ToSql + Send + Sync>> {
             let time = DateTime::<Utc>::from_timestamp(*v, 0);
             Box::new(time.ok_or_else(|| anyhow!("invalid epoch timestamp {v}"))?)
         }
-        P::Uuid(v) => Box::new(uuid::Uuid::parse_str(v).with_context(|| format!("invalid UUID {v}"))?),
+        P::Uuid(v) => {
+            Box::new(uuid::Uuid::parse_str(v).with_context(|| format!("invalid UUID {v}"))?)
+        }
         // The text is not quoted in the error: a payload is nobody's business but the guest's.
         P::Jsonb(v) => {
             let json: serde_json::Value = serde_json::from_slice(v).context("invalid JSON")?;
@@ -160,7 +172,11 @@ pub fn to_sql(value: &ParameterValue) -> Result<Box<dyn ToSql + Send + Sync>> {
 }
 
 fn from_date(date: NaiveDate) -> Result<(i32, u8, u8)> {
-    Ok((date.year(), date.month().try_into()?, date.day().try_into()?))
+    Ok((
+        date.year(),
+        date.month().try_into()?,
+        date.day().try_into()?,
+    ))
 }
 
 fn from_time(time: NaiveTime) -> Result<(u8, u8, u8, u32)> {
@@ -206,7 +222,8 @@ fn bound<S: BoundSided, T: PartialOrd>(bound: WitBound<T>) -> Option<RangeBound<
 }
 
 fn decimal_bound(bound: &WitBound<String>) -> Result<WitBound<RangeDecimal>> {
-    let convert = |(text, kind): &(String, RangeBoundKind)| Ok((RangeDecimal(to_decimal(text)?), *kind));
+    let convert =
+        |(text, kind): &(String, RangeBoundKind)| Ok((RangeDecimal(to_decimal(text)?), *kind));
     bound.as_ref().map(convert).transpose()
 }
 

@@ -48,8 +48,8 @@ impl variables::Host for InstanceState {}
 impl<T: Send + 'static> variables::HostWithStore<T> for Imports {
     async fn get(accessor: &Accessor<T, Self>, name: String) -> Result<String, variables::Error> {
         let component = accessor.with(|mut access| access.get().component.clone());
-        let name = Name::parse(&name)
-            .map_err(|error| variables::Error::InvalidName(error.to_string()))?;
+        let name =
+            Name::parse(&name).map_err(|error| variables::Error::InvalidName(error.to_string()))?;
         (component.variables.get(&name).cloned()).ok_or_else(|| {
             variables::Error::Undefined(format!("no variable for {:?}.\"{name}\"", component.id))
         })

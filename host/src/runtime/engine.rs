@@ -142,7 +142,8 @@ fn compiled_code_cache(folder: Option<PathBuf>) -> Result<Option<Cache>> {
     // The cache insists on an absolute path.
     config.with_directory(std::path::absolute(&folder)?);
     let cache = Cache::new(config).map_err(|e| anyhow!(e));
-    let cache = cache.with_context(|| format!("the compiled code's folder {}", folder.display()))?;
+    let cache =
+        cache.with_context(|| format!("the compiled code's folder {}", folder.display()))?;
     Ok(Some(cache))
 }
 
@@ -189,4 +190,3 @@ fn tick(engine: wasmtime::EngineWeak) -> Result<()> {
         .context("the epoch's thread")?;
     Ok(())
 }
-

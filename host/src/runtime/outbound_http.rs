@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use http::uri::{Authority, Scheme, Uri};
 use http_body_util::BodyExt;
-use wasmtime_wasi_http::{
-    Error, RequestOptions, WasiBody, WasiHttpHooks, default_send_request,
-};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks, default_send_request};
 
 use super::component::Component;
 
