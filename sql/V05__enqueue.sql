@@ -125,6 +125,10 @@ begin
    cross join lateral (select * from millrace.lane i
                         where i.queue_id = q.id and i.type = r.type and i.priority = coalesce(r.priority, 5) limit 1) as l;
 
+  if coalesce(cardinality(v_requests), 0) <> jsonb_array_length(p_jobs) then
+    perform millrace.refuse(503, 'try_again', 'a queue was removed at this moment'); -- rather than lose a job
+  end if;
+
   v_known := millrace.claim_idempotency_keys(v_requests);
   if v_known <> '{}' then
     v_requests := array(select r from unnest(v_requests) as r where not v_known ? r.ord::text order by r.ord);

@@ -12,7 +12,9 @@ declare
   v_noted_xid xid8;
   v_clock     millrace.queue_clock;
 begin
-  perform from millrace.queue_clock c where c.queue_id = p_queue_id and c.tended_at < millrace.clock() - v_due;
+  -- tended_at lies ahead where the clock stepped back
+  perform from millrace.queue_clock c
+    where c.queue_id = p_queue_id and c.tended_at not between millrace.clock() - v_due and millrace.clock();
   if not found then
     return;
   end if;
@@ -23,29 +25,42 @@ begin
   end if;
 
   select * into v_clock from millrace.queue_clock c
-   where c.queue_id = p_queue_id and c.tended_at < millrace.clock() - v_due
+   where c.queue_id = p_queue_id and c.tended_at not between millrace.clock() - v_due and millrace.clock()
      for update skip locked;
   if not found then
     return; -- another claim is at it
   end if;
+  if v_clock.tended_at > millrace.clock() then
+    perform millrace.sweep_floors(p_queue_id);
+    v_clock.noted_at := null; -- the note is of the time before
+    v_clock.noted_xid := null;
+  end if;
 
   perform millrace.expire_leases(p_queue_id, 100);
-  perform millrace.move_floors(v_clock);
-
-  -- A note that has come true is used up. One that has not for minutes may never (a long writer, or a
-  -- database restored into a cluster with other transaction ids), so it is replaced.
-  if v_noted_xid is not null
-     and (v_clock.noted_xid is null or v_clock.noted_at < v_noted_at - interval '2 minutes'
-          or pg_snapshot_xmin(pg_current_snapshot()) >= v_clock.noted_xid) then
-    update millrace.queue_clock c set noted_at = v_noted_at, noted_xid = v_noted_xid where c.queue_id = p_queue_id;
+  perform millrace.move_lane_floors(v_clock);
+  -- What a clock that stepped back unseen has left below a floor is looked for from the very beginning now and then.
+  if v_clock.swept_at < millrace.clock() - interval '5 minutes' then
+    perform millrace.sweep_floors(p_queue_id);
   end if;
-  update millrace.queue_clock c set tended_at = millrace.clock() where c.queue_id = p_queue_id;
+
+  -- One update a second, not three: while an old snapshot is held every version of this row stays.
+  update millrace.queue_clock c
+     set tended_at = millrace.clock(),
+         lease_floor = greatest(c.lease_floor, millrace.next_lease_floor(v_clock)),
+         noted_at = case when t.takes_note then v_noted_at else v_clock.noted_at end,
+         noted_xid = case when t.takes_note then v_noted_xid else v_clock.noted_xid end
+    -- A note that has come true is used up. One that has not for minutes may never (a long writer, or a
+    -- database restored into a cluster with other transaction ids), so it is replaced.
+    from (select v_noted_xid is not null
+                 and (v_clock.noted_xid is null or v_clock.noted_at < v_noted_at - interval '2 minutes'
+                      or pg_snapshot_xmin(pg_current_snapshot()) >= v_clock.noted_xid) as takes_note) as t
+   where c.queue_id = p_queue_id;
 end
 $$;
 
--- Moves the floors of a queue's lanes, and of its leases, up to the noted instant or to the first live
--- entry if that is earlier. The condition and the probe share one statement, hence one snapshot.
-create function millrace.move_floors(p_clock millrace.queue_clock) returns void
+-- Moves the floors of a queue's lanes up to the noted instant, or to the first live entry if that is
+-- earlier, once the note has come true. The condition and the probe share one statement, hence one snapshot.
+create function millrace.move_lane_floors(p_clock millrace.queue_clock) returns void
 language plpgsql
 set enable_seqscan = off set plan_cache_mode = force_generic_plan
 as $$
@@ -59,36 +74,43 @@ begin
            where m.queue_id = p_clock.queue_id and m.floor < p_clock.noted_at) as f
    where l.id = f.id and l.floor < f.floor
      and pg_snapshot_xmin(pg_current_snapshot()) >= p_clock.noted_xid;
-
-  update millrace.queue_clock c
-     set lease_floor = greatest(c.lease_floor,
-           coalesce((select least(e.expires_at, p_clock.noted_at) from millrace.lease e
-                      where e.queue_id = c.queue_id and e.expires_at >= c.lease_floor order by e.expires_at limit 1), p_clock.noted_at))
-   where c.queue_id = p_clock.queue_id and pg_snapshot_xmin(pg_current_snapshot()) >= p_clock.noted_xid;
-
-  -- A clock that stepped back can leave entries below a floor: look from the very beginning now and then.
-  if p_clock.swept_at < millrace.clock() - interval '5 minutes' then
-    perform millrace.sweep_floors(p_clock.queue_id);
-  end if;
 end
 $$;
 
--- Lowers floors to the earliest live entry below them. Only a stepped-back clock makes that necessary.
-create function millrace.sweep_floors(p_queue_id int) returns void
+-- How far up the floor of a queue's leases may move by the same rule; NULL while the note has not come true.
+create function millrace.next_lease_floor(p_clock millrace.queue_clock) returns timestamptz
 language plpgsql
 set enable_seqscan = off set plan_cache_mode = force_generic_plan
 as $$
 begin
+  return (select coalesce((select least(e.expires_at, p_clock.noted_at) from millrace.lease e
+                            where e.queue_id = c.queue_id and e.expires_at >= c.lease_floor
+                            order by e.expires_at limit 1), p_clock.noted_at)
+            from millrace.queue_clock c -- as it is now: a sweep may just have lowered its floor
+           where c.queue_id = p_clock.queue_id and pg_snapshot_xmin(pg_current_snapshot()) >= p_clock.noted_xid);
+end
+$$;
+
+-- Lowers floors to the earliest live entry below them, and those that lie in the future to the very beginning. Only a
+-- stepped-back clock makes that necessary.
+create function millrace.sweep_floors(p_queue_id int) returns void
+language plpgsql
+set enable_seqscan = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_now timestamptz := millrace.clock();
+begin
   update millrace.lane l
-     set floor = f.run_at
+     set floor = case when l.floor > v_now then '-infinity' else f.run_at end
     from (select m.id, (select r.run_at from millrace.ready r where r.lane_id = m.id order by r.run_at limit 1) as run_at
             from millrace.lane m where m.queue_id = p_queue_id) as f
-   where l.id = f.id and f.run_at < l.floor;
+   where l.id = f.id and (f.run_at < l.floor or l.floor > v_now);
 
   update millrace.queue_clock c
-     set swept_at = millrace.clock(),
-         lease_floor = least(c.lease_floor, (select e.expires_at from millrace.lease e
-                                              where e.queue_id = p_queue_id order by e.expires_at limit 1))
+     set swept_at = v_now,
+         lease_floor = case when c.lease_floor > v_now then '-infinity'
+                            else least(c.lease_floor, (select e.expires_at from millrace.lease e
+                                                        where e.queue_id = p_queue_id order by e.expires_at limit 1)) end
    where c.queue_id = p_queue_id;
 end
 $$;

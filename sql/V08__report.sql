@@ -199,6 +199,7 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
 declare
+  v_now        timestamptz;
   v_expires_at timestamptz;
   v_why        record;
 begin
@@ -206,12 +207,14 @@ begin
   if extend_lease.lease not between '1 second' and '1 day' then
     perform millrace.refuse(400, 'invalid_request', 'lease is not from 1 second to 1 day');
   end if;
+  perform pg_current_xact_id(); -- before the clock is read: see millrace.queue_clock
+  v_now := millrace.clock();
   -- greatest(): an extension never shortens a lease
   update millrace.lease e
-     set expires_at = greatest(e.expires_at, millrace.clock() + coalesce(extend_lease.lease, j.lease, q.lease))
+     set expires_at = greatest(e.expires_at, v_now + coalesce(extend_lease.lease, j.lease, q.lease))
     from millrace.job j, millrace.queue q
    where e.job_id = extend_lease.job_id and e.lease_id = extend_lease.lease_id and e.worker = extend_lease.worker
-     and e.expires_at > millrace.clock() and j.id = e.job_id and q.id = e.queue_id
+     and e.expires_at > v_now and j.id = e.job_id and q.id = e.queue_id
   returning e.expires_at into v_expires_at;
   if not found then
     select * into v_why from millrace.refusal(extend_lease.job_id, coalesce(extend_lease.lease_id, 0), extend_lease.worker, null);

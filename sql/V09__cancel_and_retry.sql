@@ -24,16 +24,19 @@ declare
   v_attempts smallint;
   v_lease    millrace.lease;
 begin
-  perform millrace.lock_slots(array[cancel.job_id]);
   -- The job may move on while this looks for it, from ready to lease or back: then look again.
   for v_round in 1 .. 3 loop
     delete from millrace.ready r where r.job_id = cancel.job_id returning r.attempts into v_attempts;
     exit when found;
-    delete from millrace.parked p where p.job_id = cancel.job_id returning p.attempts into v_attempts;
-    exit when found;
     delete from millrace.lease e where e.job_id = cancel.job_id returning e.* into v_lease;
     v_attempts := v_lease.attempt;
     exit when found;
+    -- A slot is locked before a job parked behind it is taken, but after a lease: the order of whoever ends an attempt.
+    if exists (select from millrace.parked p where p.job_id = cancel.job_id) then
+      perform millrace.lock_slots(array[cancel.job_id]);
+      delete from millrace.parked p where p.job_id = cancel.job_id returning p.attempts into v_attempts;
+      exit when found;
+    end if;
   end loop;
   if v_attempts is null then
     perform millrace.refuse_transition(cancel.job_id, 'not_cancellable', 'only a queued or running job can be cancelled');

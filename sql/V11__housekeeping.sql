@@ -77,12 +77,10 @@ as $$
   delete from millrace.job j where j.id = any (p_jobs);
 $$;
 
--- Ends the history that is older than millrace.retention says, at most p_limit jobs a call. Events and attempts go by
--- whole partitions; a week of finished jobs loses its jobs first, and is dropped when they are gone.
--- Returns how many jobs it forgot.
-create function millrace.retire(p_limit int default 10000) returns int
+-- Forgets the jobs whose history is older than millrace.retention says, oldest first, at most p_limit of them; and
+-- workers not heard of for long. Returns how many jobs it forgot.
+create function millrace.retire_jobs(p_limit int default 10000) returns int
 language plpgsql
-set lock_timeout = '2s'
 as $$
 declare
   v_keep      millrace.retention;
@@ -92,11 +90,6 @@ declare
   v_forgotten int := 0;
 begin
   select * into v_keep from millrace.retention;
-  for v_partition in select millrace.partitions_before('job_events', v_now - v_keep.events)
-                     union all select millrace.partitions_before('attempt', v_now - v_keep.events) loop
-    execute format('drop table millrace.%I', v_partition);
-  end loop;
-
   for v_partition in select millrace.partitions_before('finished', v_now - v_keep.finished) loop
     execute format('with gone as (delete from millrace.%1$I where ctid = any (array(select ctid from millrace.%1$I limit $1)) returning job_id)
                     select coalesce(array_agg(job_id), ''{}'') from gone', v_partition)
@@ -104,33 +97,66 @@ begin
     perform millrace.forget_jobs(v_jobs);
     v_forgotten := v_forgotten + cardinality(v_jobs);
     exit when v_forgotten >= p_limit;
-    execute format('drop table millrace.%I', v_partition);
   end loop;
 
   select coalesce(array_agg(d.job_id), '{}') into v_jobs
-    from (select job_id from millrace.dead_letter where dead_at < v_now - v_keep.dead_letters order by id limit p_limit) as d;
+    from (select job_id from millrace.dead_letter where dead_at < v_now - v_keep.dead_letters order by id limit p_limit - v_forgotten) as d;
   perform millrace.forget_jobs(v_jobs);
-  v_forgotten := v_forgotten + cardinality(v_jobs);
 
   delete from millrace.worker w where w.seen_at < v_now - v_keep.workers;
-  return v_forgotten;
+  return v_forgotten + cardinality(v_jobs);
 end
 $$;
 
--- One round of housekeeping: expired leases, partitions, retention. It tolerates running twice, late, or in many
+-- Drops the weeks of events and attempts that are no longer kept, and of finished jobs once all their jobs are
+-- forgotten. Returns how many partitions it dropped.
+create function millrace.drop_partitions() returns int
+language plpgsql
+as $$
+declare
+  v_keep      millrace.retention;
+  v_now       timestamptz := millrace.clock();
+  v_partition text;
+  v_in_use    boolean;
+  v_dropped   int := 0;
+begin
+  select * into v_keep from millrace.retention;
+  for v_partition in select millrace.partitions_before('job_events', v_now - v_keep.events)
+                     union all select millrace.partitions_before('attempt', v_now - v_keep.events)
+                     union all select millrace.partitions_before('finished', v_now - v_keep.finished) loop
+    execute format('select %L and exists (select from millrace.%I)', v_partition like 'finished%', v_partition) into v_in_use;
+    if not v_in_use then
+      execute format('drop table millrace.%I', v_partition);
+      v_dropped := v_dropped + 1;
+    end if;
+  end loop;
+  return v_dropped;
+end
+$$;
+
+-- One round of housekeeping: expired leases, retention, partitions. It tolerates running twice, late, or in many
 -- places at once. Claims tend their own queue, so what this adds is the queues that nobody claims from.
 create function millrace.housekeep() returns jsonb
 language plpgsql security definer
-set search_path = pg_catalog, pg_temp
+set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
 as $$
 declare
-  v_expired int := 0;
-  v_queue   int;
+  v_did   jsonb;
+  v_count int := 0;
+  v_queue int;
 begin
   for v_queue in select q.id from millrace.queue q order by q.id loop
-    v_expired := v_expired + millrace.expire_leases(v_queue);
+    v_count := v_count + millrace.expire_leases(v_queue);
   end loop;
-  return jsonb_build_object('leases_expired', v_expired, 'partitions_made', millrace.make_partitions(), 'jobs_retired', millrace.retire());
+  v_did := jsonb_build_object('leases_expired', v_count, 'jobs_retired', millrace.retire_jobs());
+  -- Last, since these lock whole tables until the end; and not at the price of a long wait, behind which everybody
+  -- else would queue: the next round tries again.
+  begin
+    v_did := v_did || jsonb_build_object('partitions_dropped', millrace.drop_partitions(), 'partitions_made', millrace.make_partitions());
+  exception when lock_not_available then
+    v_did := v_did || '{"partitions": "busy"}';
+  end;
+  return v_did;
 end
 $$;
 
