@@ -25,6 +25,9 @@ begin
   if to_regclass('millrace.' || quote_ident(v_name)) is not null then
     return false;
   end if;
+  -- No writer may add to the default partition between the move and the attaching, which would fail then.
+  execute format('lock table only millrace.%I in share update exclusive mode', p_table);
+  execute format('lock table millrace.%I in access exclusive mode', p_table || '_default');
   execute format('create table millrace.%I (like millrace.%I including all)', v_name, p_table);
   execute format('with moved as (delete from millrace.%I where %I >= %L and %I < %L returning *) insert into millrace.%I select * from moved',
                  p_table || '_default', p_column, v_from, p_column, v_to, v_name);
@@ -33,20 +36,25 @@ begin
 end
 $$;
 
--- Makes the partitions of this week and of the weeks ahead; safe to call at any time and by many at once.
--- Returns how many it made.
+-- Makes the partitions of this week, of the weeks ahead, and of any week that has rows in a default partition; safe to
+-- call at any time and by many at once. Returns how many it made.
 create function millrace.make_partitions(p_weeks_ahead int default 8) returns int
 language plpgsql
+set timezone = 'UTC'
 as $$
 declare
-  v_made int := 0;
+  v_table  text;
+  v_column text;
+  v_time   timestamptz;
+  v_made   int := 0;
 begin
   perform pg_advisory_xact_lock(hashtext('millrace.make_partitions'));
-  for v_week in 0 .. p_weeks_ahead loop
-    v_made := v_made
-      + millrace.make_partition('finished', 'finished_at', millrace.clock() + v_week * interval '7 days')::int
-      + millrace.make_partition('attempt', 'finished_at', millrace.clock() + v_week * interval '7 days')::int
-      + millrace.make_partition('job_events', 'created_at', millrace.clock() + v_week * interval '7 days')::int;
+  for v_table, v_column in values ('finished', 'finished_at'), ('attempt', 'finished_at'), ('job_events', 'created_at') loop
+    for v_time in execute format('select millrace.clock() + w * interval ''7 days'' from generate_series(0, $1) as w
+                                  union select distinct date_trunc(''week'', %I) from millrace.%I', v_column, v_table || '_default')
+                    using p_weeks_ahead loop
+      v_made := v_made + millrace.make_partition(v_table, v_column, v_time)::int;
+    end loop;
   end loop;
   return v_made;
 end
@@ -99,8 +107,14 @@ begin
     exit when v_forgotten >= p_limit;
   end loop;
 
-  select coalesce(array_agg(d.job_id), '{}') into v_jobs
-    from (select job_id from millrace.dead_letter where dead_at < v_now - v_keep.dead_letters order by id limit p_limit - v_forgotten) as d;
+  -- Deleted before its job is forgotten, so that nobody can retry it meanwhile.
+  with gone as (
+    delete from millrace.dead_letter
+     where id = any (array(select d.id from millrace.dead_letter d where d.dead_at < v_now - v_keep.dead_letters
+                            order by d.id limit p_limit - v_forgotten for update skip locked))
+    returning job_id
+  )
+  select coalesce(array_agg(g.job_id), '{}') into v_jobs from gone g;
   perform millrace.forget_jobs(v_jobs);
 
   delete from millrace.worker w where w.seen_at < v_now - v_keep.workers;
@@ -153,7 +167,7 @@ begin
   -- else would queue: the next round tries again.
   begin
     v_did := v_did || jsonb_build_object('partitions_dropped', millrace.drop_partitions(), 'partitions_made', millrace.make_partitions());
-  exception when lock_not_available then
+  exception when lock_not_available or deadlock_detected then
     v_did := v_did || '{"partitions": "busy"}';
   end;
   return v_did;

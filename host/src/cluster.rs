@@ -57,24 +57,35 @@ struct Supervisor {
 impl Cluster {
     /// Starts the cluster in `folder`, making it first if it is not there yet. Errors say what is missing on the machine.
     pub async fn start(folder: &Path, keep: Keep) -> Result<Self> {
-        let programs = find_programs().context("no Postgres found: run `cargo xtask setup`, or set DATABASE_URL")?;
+        let programs = find_programs()
+            .context("no Postgres found: run `cargo xtask setup`, or set DATABASE_URL")?;
         let owner = Owner::choose()?;
         let folder = owner.prepare(folder)?;
         if !folder.join("data/PG_VERSION").exists() {
             initialise(&programs, &folder, &owner, keep)?;
         }
-        let password = fs::read_to_string(folder.join("password")).context("the cluster's password")?;
+        let password =
+            fs::read_to_string(folder.join("password")).context("the cluster's password")?;
         wait_for_predecessor(&folder)?;
         let port = free_port()?;
         let supervisor = Supervisor::start(&programs, &folder, &owner, keep, port)?;
-        let cluster = Self { folder, keep, port, password, supervisor };
+        let cluster = Self {
+            folder,
+            keep,
+            port,
+            password,
+            supervisor,
+        };
         cluster.wait_until_ready().await?;
         Ok(cluster)
     }
 
     /// The connection string of the cluster's superuser for `database`. It holds the password.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://{SUPERUSER}:{}@127.0.0.1:{}/{database}", self.password, self.port)
+        format!(
+            "postgres://{SUPERUSER}:{}@127.0.0.1:{}/{database}",
+            self.password, self.port
+        )
     }
 
     /// The port on 127.0.0.1; it stays the same through `restart`.
@@ -87,12 +98,30 @@ impl Cluster {
         self.supervisor.stop()
     }
 
-    /// Ends the server and starts it again on the same port.
+    /// Shuts the server down but keeps the cluster: `restart` starts it again.
+    pub fn halt(&mut self) -> Result<()> {
+        ensure!(
+            self.keep == Keep::Durable,
+            "a throw-away cluster is gone once it stops"
+        );
+        self.supervisor.stop()
+    }
+
+    /// Ends the server, unless it has ended already, and starts it again on the same port.
     pub async fn restart(&mut self) -> Result<()> {
-        ensure!(self.keep == Keep::Durable, "a throw-away cluster is gone once it stops");
+        ensure!(
+            self.keep == Keep::Durable,
+            "a throw-away cluster is gone once it stops"
+        );
         self.supervisor.stop()?;
         let programs = find_programs().context("no Postgres found")?;
-        self.supervisor = Supervisor::start(&programs, &self.folder, &Owner::choose()?, self.keep, self.port)?;
+        self.supervisor = Supervisor::start(
+            &programs,
+            &self.folder,
+            &Owner::choose()?,
+            self.keep,
+            self.port,
+        )?;
         self.wait_until_ready().await
     }
 
@@ -104,7 +133,10 @@ impl Cluster {
                 Err(error) => error,
             };
             if Instant::now() > deadline {
-                bail!("Postgres did not start within {PATIENCE:?} ({error}); its log:\n{}", tail(&self.folder.join("log")));
+                bail!(
+                    "Postgres did not start within {PATIENCE:?} ({error}); its log:\n{}",
+                    tail(&self.folder.join("log"))
+                );
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -113,15 +145,32 @@ impl Cluster {
 
 impl Supervisor {
     fn start(programs: &Path, folder: &Path, owner: &Owner, keep: Keep, port: u16) -> Result<Self> {
-        let log = fs::OpenOptions::new().create(true).append(true).open(folder.join("log"))?;
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(folder.join("log"))?;
         let mut command = Command::new("/bin/sh");
         command.args(["-c", SUPERVISOR, "millrace-postgres"]);
-        command.arg(if keep == Keep::Throwaway { folder.as_os_str() } else { "".as_ref() });
-        command.arg(programs.join("postgres")).arg("-D").arg(folder.join("data")).arg("-p").arg(port.to_string());
+        command.arg(if keep == Keep::Throwaway {
+            folder.as_os_str()
+        } else {
+            "".as_ref()
+        });
+        command
+            .arg(programs.join("postgres"))
+            .arg("-D")
+            .arg(folder.join("data"))
+            .arg("-p")
+            .arg(port.to_string());
         for setting in settings(keep) {
             command.arg("-c").arg(setting);
         }
-        command.current_dir(folder).env_remove("PGDATA").stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
+        command
+            .current_dir(folder)
+            .env_remove("PGDATA")
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone()?)
+            .stderr(log);
         command.process_group(0); // Ctrl-C is for us to handle, not for it
         owner.apply(&mut command);
         let mut shell = command.spawn().context("starting Postgres")?;
@@ -155,7 +204,11 @@ fn settings(keep: Keep) -> Vec<&'static str> {
         "log_min_error_statement=panic", // statements may hold payloads: keep them out of the log
     ];
     if keep == Keep::Throwaway {
-        settings.extend(["fsync=off", "synchronous_commit=off", "full_page_writes=off"]);
+        settings.extend([
+            "fsync=off",
+            "synchronous_commit=off",
+            "full_page_writes=off",
+        ]);
     }
     settings
 }
@@ -174,11 +227,18 @@ impl Owner {
         }
         let passwd = fs::read_to_string("/etc/passwd").context("/etc/passwd")?;
         let account = |name: &str| {
-            let line = passwd.lines().find(|line| line.split(':').next() == Some(name))?;
+            let line = passwd
+                .lines()
+                .find(|line| line.split(':').next() == Some(name))?;
             let mut fields = line.split(':').skip(2);
-            Some(Self::Other { uid: fields.next()?.parse().ok()?, gid: fields.next()?.parse().ok()? })
+            Some(Self::Other {
+                uid: fields.next()?.parse().ok()?,
+                gid: fields.next()?.parse().ok()?,
+            })
         };
-        account("postgres").or_else(|| account("nobody")).context("running as root, and neither a user `postgres` nor `nobody` to run Postgres as")
+        account("postgres").or_else(|| account("nobody")).context(
+            "running as root, and neither a user `postgres` nor `nobody` to run Postgres as",
+        )
     }
 
     /// Makes the cluster's folder, owned by this user, and returns where it really is: below `folder`, or in /var/tmp
@@ -190,7 +250,9 @@ impl Owner {
             fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
             return Ok(folder.canonicalize()?);
         };
-        let parent = folder.parent().context("the cluster's folder has no parent")?;
+        let parent = folder
+            .parent()
+            .context("the cluster's folder has no parent")?;
         fs::create_dir_all(parent)?;
         if !folder.exists() && !parent.canonicalize()?.ancestors().all(open_to_others) {
             let outside = tempfile_below("/var/tmp")?;
@@ -231,14 +293,28 @@ fn initialise(programs: &Path, folder: &Path, owner: &Owner, keep: Keep) -> Resu
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
 
     let mut command = Command::new(programs.join("initdb"));
-    command.arg("--pgdata").arg(folder.join("data")).args(["--username", SUPERUSER, "--auth", "scram-sha-256"]);
-    command.args(["--encoding", "UTF8", "--locale", "C"]).arg("--pwfile").arg(&file).current_dir(folder).stdin(Stdio::null());
+    command.arg("--pgdata").arg(folder.join("data")).args([
+        "--username",
+        SUPERUSER,
+        "--auth",
+        "scram-sha-256",
+    ]);
+    command
+        .args(["--encoding", "UTF8", "--locale", "C"])
+        .arg("--pwfile")
+        .arg(&file)
+        .current_dir(folder)
+        .stdin(Stdio::null());
     if keep == Keep::Throwaway {
         command.arg("--no-sync");
     }
     owner.apply(&mut command);
     let output = command.output().context("running initdb")?;
-    ensure!(output.status.success(), "initdb failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    ensure!(
+        output.status.success(),
+        "initdb failed: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
     Ok(())
 }
 
@@ -246,7 +322,11 @@ fn initialise(programs: &Path, folder: &Path, owner: &Owner, keep: Keep) -> Resu
 fn wait_for_predecessor(folder: &Path) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while let Some(pid) = running_server(folder) {
-        ensure!(Instant::now() < deadline, "the cluster in {} is in use by another process ({pid})", folder.display());
+        ensure!(
+            Instant::now() < deadline,
+            "the cluster in {} is in use by another process ({pid})",
+            folder.display()
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(())
@@ -256,7 +336,8 @@ fn running_server(folder: &Path) -> Option<i32> {
     let text = fs::read_to_string(folder.join("data/postmaster.pid")).ok()?;
     let pid: i32 = text.lines().next()?.trim().parse().ok()?;
     // SAFETY: signal 0 is never delivered; kill only tells whether the process is there.
-    let is_alive = unsafe { libc::kill(pid, 0) } == 0 || std::io::Error::last_os_error().raw_os_error() == Some(libc::EPERM);
+    let is_alive = unsafe { libc::kill(pid, 0) } == 0
+        || std::io::Error::last_os_error().raw_os_error() == Some(libc::EPERM);
     is_alive.then_some(pid)
 }
 
@@ -272,10 +353,20 @@ fn tail(file: &Path) -> String {
 
 /// The folder with the programs of the newest Postgres on this machine that is new enough.
 pub fn find_programs() -> Option<PathBuf> {
-    let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|e| e.path().join("bin"));
-    let asked = Command::new("pg_config").arg("--bindir").output().ok().filter(|o| o.status.success());
+    let debian = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.path().join("bin"));
+    let asked = Command::new("pg_config")
+        .arg("--bindir")
+        .output()
+        .ok()
+        .filter(|o| o.status.success());
     let asked = asked.map(|o| PathBuf::from(String::from_utf8_lossy(&o.stdout).trim()));
-    let on_path: Vec<_> = std::env::var_os("PATH").map(|p| std::env::split_paths(&p).collect()).unwrap_or_default();
+    let on_path: Vec<_> = std::env::var_os("PATH")
+        .map(|p| std::env::split_paths(&p).collect())
+        .unwrap_or_default();
     debian
         .chain(asked)
         .chain(on_path)
@@ -291,6 +382,15 @@ fn version(dir: &Path) -> Option<u32> {
         return None;
     }
     // "postgres (PostgreSQL) 15.13 (Debian …)"
-    let said = Command::new(dir.join("postgres")).arg("--version").output().ok()?;
-    String::from_utf8_lossy(&said.stdout).split_whitespace().nth(2)?.split('.').next()?.parse().ok()
+    let said = Command::new(dir.join("postgres"))
+        .arg("--version")
+        .output()
+        .ok()?;
+    String::from_utf8_lossy(&said.stdout)
+        .split_whitespace()
+        .nth(2)?
+        .split('.')
+        .next()?
+        .parse()
+        .ok()
 }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow};
 use chrono::{DateTime, Utc};
 use croner::Cron;
 use croner::parser::{CronParser, Seconds};
+use tokio::sync::RwLock;
 use tokio::task::JoinHandle;
 
 use crate::manifest::CronTrigger;
@@ -21,7 +22,11 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 pub struct Schedules {
     components: BTreeMap<String, Arc<CronComponent>>,
     clocks: Vec<JoinHandle<()>>,
+    runs: Runs,
 }
+
+/// Each run holds it shared; who gets it alone knows that none goes on.
+type Runs = Arc<RwLock<()>>;
 
 impl Schedules {
     /// Starts every trigger.
@@ -42,13 +47,15 @@ impl Schedules {
                 .with_context(|| format!("[[trigger.cron]] of {component}: {expression:?}"))?;
             parsed.push((schedule, component));
         }
+        let runs = Runs::default();
         let clock = |(schedule, id): (Cron, &String)| {
             let component = components.get(id)?.clone();
-            Some(tokio::spawn(keep_firing(schedule, component)))
+            Some(tokio::spawn(keep_firing(schedule, component, runs.clone())))
         };
         Ok(Self {
             clocks: parsed.into_iter().filter_map(clock).collect(),
             components,
+            runs,
         })
     }
 
@@ -59,7 +66,13 @@ impl Schedules {
     pub async fn fire(&self, id: &str) -> Result<()> {
         let component = self.components.get(id);
         let component = component.ok_or_else(|| anyhow!("no cron trigger names {id}"))?;
+        let _running = self.runs.read().await;
         run(component, Utc::now()).await
+    }
+
+    /// Waits until no run goes on.
+    pub async fn ended(&self) {
+        drop(self.runs.write().await);
     }
 
     /// No more firings; a run that goes on is left to end.
@@ -82,12 +95,13 @@ fn parse(expression: &str) -> Result<Cron> {
         })
 }
 
-async fn keep_firing(schedule: Cron, component: Arc<CronComponent>) {
+async fn keep_firing(schedule: Cron, component: Arc<CronComponent>, runs: Runs) {
     let mut from = Utc::now();
     while let Ok(due) = schedule.find_next_occurrence(&from, false) {
         sleep_until(due).await;
-        let component = component.clone();
+        let (component, runs) = (component.clone(), runs.clone());
         tokio::spawn(async move {
+            let _running = runs.read().await;
             // Logged where it failed.
             _ = run(&component, due).await;
         });

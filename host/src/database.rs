@@ -1,8 +1,12 @@
 //! The database as its owner sees it: connecting, and the login role that the functions use.
 
-use anyhow::{Context, Result};
-use tokio_postgres::{Client, NoTls};
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, anyhow};
+use tokio_postgres::Client;
 use url::Url;
+
+use crate::postgres::pool::tls;
 
 /// The login role that `up` makes for the functions: a member of the execute-only role `millrace_functions`.
 pub const FUNCTIONS_LOGIN: &str = "millrace_app";
@@ -10,10 +14,14 @@ pub const FUNCTIONS_LOGIN: &str = "millrace_app";
 /// Below the 30 s that a request may take, so that a statement does not go on when nobody waits for it any more.
 const STATEMENT_TIMEOUT: &str = "25s";
 
-/// Connects to `database_url` (`postgres://…`). Errors name the server, never the password.
+/// Connects to `database_url` (`postgres://…`), over TLS where the server has it and `sslmode` does not say otherwise.
+/// Errors name the server, never the password.
 pub async fn connect(database_url: &str) -> Result<Client> {
     let place = without_credentials(database_url);
-    let (client, connection) = tokio_postgres::connect(database_url, NoTls).await.with_context(|| format!("connecting to {place}"))?;
+    let tls = tls(None).map_err(|error| anyhow!("TLS: {error:?}"))?;
+    let (client, connection) = tokio_postgres::connect(&plain_on_loopback(database_url), tls)
+        .await
+        .with_context(|| format!("connecting to {place}"))?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "the connection to the database ended");
@@ -22,12 +30,34 @@ pub async fn connect(database_url: &str) -> Result<Client> {
     Ok(client)
 }
 
+/// `database_url` with TLS switched off where it leads to this very machine and says nothing of TLS itself: the certificate
+/// that a distribution's Postgres comes with is trusted by nobody.
+fn plain_on_loopback(database_url: &str) -> String {
+    let Ok(mut url) = Url::parse(database_url) else {
+        return database_url.to_owned();
+    };
+    // The parser takes an address for a name where the scheme is not one of the web's.
+    let host = url.host_str().unwrap_or_default();
+    let address: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+    let is_loopback = host == "localhost" || address.is_some_and(|address| address.is_loopback());
+    if is_loopback && !url.query_pairs().any(|(name, _)| name == "sslmode") {
+        url.query_pairs_mut().append_pair("sslmode", "disable");
+    }
+    url.into()
+}
+
 /// Makes the functions' login role, or sets its password anew, and returns the connection string for it.
 pub async fn ensure_functions_login(owner_url: &str, password: &str) -> Result<String> {
     let client = connect(owner_url).await?;
     // A role's password can't be a parameter; the server gets only its salted hash, so no log can show it.
     let hash = postgres_protocol::password::scram_sha_256(password.as_bytes());
-    let exists = client.query_opt("select from pg_roles where rolname = $1", &[&FUNCTIONS_LOGIN]).await?.is_some();
+    let exists = client
+        .query_opt(
+            "select from pg_roles where rolname = $1",
+            &[&FUNCTIONS_LOGIN],
+        )
+        .await?
+        .is_some();
     let verb = if exists { "alter" } else { "create" };
     client
         .batch_execute(&format!(
@@ -37,7 +67,7 @@ pub async fn ensure_functions_login(owner_url: &str, password: &str) -> Result<S
         .await
         .context("making the functions' login role (set SPIN_VARIABLE_DATABASE_URL to use a login of your own)")?;
 
-    let mut url = Url::parse(owner_url).context("the database URL")?;
+    let mut url = Url::parse(&plain_on_loopback(owner_url)).context("the database URL")?;
     let failed = || anyhow::anyhow!("the database URL can hold no user");
     url.set_username(FUNCTIONS_LOGIN).map_err(|()| failed())?;
     url.set_password(Some(password)).map_err(|()| failed())?;
@@ -53,8 +83,33 @@ pub fn outbound_host(database_url: &str) -> Result<String> {
 
 /// `database_url` as it may be shown.
 pub fn without_credentials(database_url: &str) -> String {
-    match Url::parse(database_url) {
-        Ok(url) => format!("{}:{}{}", url.host_str().unwrap_or("(no host)"), url.port().unwrap_or(5432), url.path()),
-        Err(_) => "the database (its URL can't be read)".to_owned(),
+    let url = Url::parse(database_url).ok();
+    // Without a host the credentials of a mistyped URL may stand in what looks like its path.
+    match url.as_ref().and_then(|url| Some((url, url.host_str()?))) {
+        Some((url, host)) => format!("{host}:{}{}", url.port().unwrap_or(5432), url.path()),
+        None => "the database (its URL can't be read)".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain_on_loopback;
+
+    #[test]
+    fn tls_is_switched_off_on_this_machine_alone_and_only_where_nothing_was_said() {
+        for here in [
+            "postgres://u:p@127.0.0.1:5432/d",
+            "postgres://u@localhost/d",
+            "postgresql://[::1]/d",
+        ] {
+            assert_eq!(plain_on_loopback(here), format!("{here}?sslmode=disable"));
+        }
+        for other in [
+            "postgres://u:p@db.example.com/d",
+            "postgres://u@localhost/d?sslmode=require",
+            "host=localhost",
+        ] {
+            assert_eq!(plain_on_loopback(other), other);
+        }
     }
 }

@@ -20,7 +20,8 @@ pub async fn examine(database_url: &str) -> Result<()> {
     let (total, lacking) = pending(database_url).await?;
     findings.push(Finding {
         what: "migrations",
-        fault: (lacking > 0).then(|| format!("{lacking} of {total} are not applied: run `millrace migrate`")),
+        fault: (lacking > 0)
+            .then(|| format!("{lacking} of {total} are not applied: run `millrace migrate`")),
     });
     if lacking == 0 {
         findings.push(partitions(&client).await?);
@@ -36,19 +37,37 @@ pub async fn examine(database_url: &str) -> Result<()> {
 }
 
 async fn server_version(client: &Client) -> Result<Finding> {
-    let row = client.query_one("select current_setting('server_version_num')::int / 10000", &[]).await?;
+    let row = client
+        .query_one(
+            "select current_setting('server_version_num')::int / 10000",
+            &[],
+        )
+        .await?;
     let major: i32 = row.get(0);
-    Ok(Finding { what: "server version", fault: (major < 14).then(|| format!("{major} is older than 14")) })
+    Ok(Finding {
+        what: "server version",
+        fault: (major < 14).then(|| format!("{major} is older than 14")),
+    })
 }
 
 async fn partitions(client: &Client) -> Result<Finding> {
     let sql = "select to_regclass('millrace.job_events_' || to_char(date_trunc('week', (now() at time zone 'UTC') + interval '7 days'), 'YYYYMMDD')) is not null";
     let ahead: bool = client.query_one(sql, &[]).await?.get(0);
-    let fault = (!ahead).then(|| "next week has none: call millrace.housekeep() from a scheduler".to_owned());
-    Ok(Finding { what: "partitions", fault })
+    let fault = (!ahead)
+        .then(|| "next week has none: call millrace.housekeep() from a scheduler".to_owned());
+    Ok(Finding {
+        what: "partitions",
+        fault,
+    })
 }
 
 async fn misplaced_jobs(client: &Client) -> Result<Finding> {
-    let count: i64 = client.query_one("select count(*) from millrace.misplaced_jobs()", &[]).await?.get(0);
-    Ok(Finding { what: "jobs in exactly one state", fault: (count > 0).then(|| format!("{count} are not")) })
+    let count: i64 = client
+        .query_one("select count(*) from millrace.misplaced_jobs()", &[])
+        .await?
+        .get(0);
+    Ok(Finding {
+        what: "jobs in exactly one state",
+        fault: (count > 0).then(|| format!("{count} are not")),
+    })
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use millrace::serve::{Limits, ServeOptions, serve};
 use millrace::up::{UpArguments, up, wait_for_end};
@@ -41,7 +41,10 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info,refinery_core=warn".into()))
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env()
+                .unwrap_or_else(|_| "info,refinery_core=warn".into()),
+        )
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
@@ -58,6 +61,7 @@ async fn run(command: Command) -> Result<()> {
     match command {
         Command::Up(arguments) => up(arguments).await,
         Command::Serve { listen, manifest } => {
+            refuse_open_door(listen)?;
             let options = ServeOptions {
                 manifest,
                 variables: Default::default(),
@@ -75,11 +79,35 @@ async fn run(command: Command) -> Result<()> {
         Command::Migrate => {
             let url = database_url()?;
             let applied = migrate::migrate(&url).await?;
-            println!("{}: {applied} migrations applied", database::without_credentials(&url));
+            println!(
+                "{}: {applied} migrations applied",
+                database::without_credentials(&url)
+            );
             Ok(())
         }
         Command::Doctor => doctor::examine(&database_url()?).await,
     }
+}
+
+/// Without a key or a token secret the functions let nobody in: better said now than by each request. On a
+/// loopback address they may be configured later.
+///
+/// # Errors
+/// Neither is set, and the address can be reached from elsewhere (contract: the server refuses to start).
+fn refuse_open_door(listen: SocketAddr) -> Result<()> {
+    let names = [
+        "SPIN_VARIABLE_COLLAB_API_KEY",
+        "SPIN_VARIABLE_SUPABASE_JWT_SECRET",
+    ];
+    let is_set = |name| std::env::var(name).is_ok_and(|value| !value.is_empty());
+    if listen.ip().is_loopback() || names.into_iter().any(is_set) {
+        return Ok(());
+    }
+    bail!(
+        "no key and no token secret is configured: set {} or {}",
+        names[0],
+        names[1]
+    )
 }
 
 fn database_url() -> Result<String> {

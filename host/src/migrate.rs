@@ -18,19 +18,29 @@ const LOCK: i64 = 0x6d69_6c6c_7261_6365;
 /// migrations are never edited.
 pub async fn migrate(database_url: &str) -> Result<usize> {
     let mut client = connect(database_url).await?;
-    client.execute("select pg_advisory_lock($1)", &[&LOCK]).await?;
+    client
+        .execute("select pg_advisory_lock($1)", &[&LOCK])
+        .await?;
     let applied = apply(&mut client).await;
-    client.execute("select pg_advisory_unlock($1)", &[&LOCK]).await?;
+    client
+        .execute("select pg_advisory_unlock($1)", &[&LOCK])
+        .await?;
     let applied = applied?;
-    client.execute("select millrace.make_partitions()", &[]).await?;
+    client
+        .execute("select millrace.make_partitions()", &[])
+        .await?;
     Ok(applied)
 }
 
 async fn apply(client: &mut Client) -> Result<usize> {
     // Where the library keeps its history must exist before the first migration can make it.
-    client.batch_execute("set client_min_messages = warning; create schema if not exists millrace").await?;
-    let mut runner =
-        embedded::migrations::runner().set_grouped(true).set_abort_divergent(true).set_abort_missing(true);
+    client
+        .batch_execute("set client_min_messages = warning; create schema if not exists millrace")
+        .await?;
+    let mut runner = embedded::migrations::runner()
+        .set_grouped(true)
+        .set_abort_divergent(true)
+        .set_abort_missing(true);
     let report = runner
         .set_migration_table_name("millrace.migration")
         .run_async(client)
@@ -43,7 +53,17 @@ async fn apply(client: &mut Client) -> Result<usize> {
 pub async fn pending(database_url: &str) -> Result<(usize, usize)> {
     let client = connect(database_url).await?;
     let total = embedded::migrations::runner().get_migrations().len();
-    let known = client.query_one("select to_regclass('millrace.migration') is not null", &[]).await?.get(0);
-    let applied: i64 = if known { client.query_one("select count(*) from millrace.migration", &[]).await?.get(0) } else { 0 };
+    let known = client
+        .query_one("select to_regclass('millrace.migration') is not null", &[])
+        .await?
+        .get(0);
+    let applied: i64 = if known {
+        client
+            .query_one("select count(*) from millrace.migration", &[])
+            .await?
+            .get(0)
+    } else {
+        0
+    };
     Ok((total, total.saturating_sub(usize::try_from(applied)?)))
 }

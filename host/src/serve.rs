@@ -228,14 +228,12 @@ impl Server {
     pub async fn shutdown(mut self) {
         self.schedules.stop();
         self.phase.send_replace(Phase::Draining);
-        if tokio::time::timeout(self.grace, &mut self.accepting)
-            .await
-            .is_err()
-        {
-            tracing::warn!(
-                "requests were still at work after {:?} and are cut off",
-                self.grace
-            );
+        let at_work = async {
+            _ = (&mut self.accepting).await;
+            self.schedules.ended().await;
+        };
+        if tokio::time::timeout(self.grace, at_work).await.is_err() {
+            tracing::warn!("work that went on after {:?} is cut off", self.grace);
         }
     }
 }

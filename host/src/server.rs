@@ -103,7 +103,7 @@ impl Application {
         self: Arc<Self>,
         stream: TcpStream,
         client: SocketAddr,
-    ) -> auto::UpgradeableConnection<
+    ) -> auto::Connection<
         'static,
         TokioIo<TcpStream>,
         impl hyper::service::Service<
@@ -134,7 +134,7 @@ impl Application {
             async move { Ok(application.answer(request, client).await) }
         });
         builder
-            .serve_connection_with_upgrades(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(stream), service)
             .into_owned()
     }
 
@@ -164,11 +164,10 @@ impl Application {
         matched: &Matched<'_>,
         client: SocketAddr,
     ) -> Response<WasiBody> {
+        let path = request.uri().path().to_owned();
         let Some(component) = self.components.get(matched.component) else {
-            return internal(
-                matched.component,
-                "a route names a component that is not there",
-            );
+            let cause = "a route names a component that is not there";
+            return internal(matched.component, &path, cause);
         };
         let request = match self.prepare(request, matched, client) {
             Ok(request) => request,
@@ -182,14 +181,14 @@ impl Application {
             Ok(response) => response,
             Err(Failure::Overloaded) => overloaded(),
             Err(Failure::TimedOut) => {
-                tracing::warn!(component = matched.component, "a request timed out");
+                tracing::warn!(component = matched.component, path, "a request timed out");
                 refusal(
                     StatusCode::GATEWAY_TIMEOUT,
                     "the request took too long",
                     "timeout",
                 )
             }
-            Err(Failure::Internal(cause)) => internal(matched.component, &cause),
+            Err(Failure::Internal(cause)) => internal(matched.component, &path, &cause),
         }
     }
 
@@ -263,9 +262,9 @@ fn absolute(headers: &http::HeaderMap, uri: &Uri) -> Option<Uri> {
 }
 
 /// What went wrong inside goes to the log under an id, and only the id to the client.
-fn internal(component: &str, cause: &str) -> Response<WasiBody> {
+fn internal(component: &str, path: &str, cause: &str) -> Response<WasiBody> {
     let id = Uuid::new_v4();
-    tracing::error!(component, %id, "a request failed: {cause}");
+    tracing::error!(component, path, %id, "a request failed: {cause}");
     let body =
         serde_json::json!({"error": "internal error", "code": "internal", "id": id.to_string()});
     json(StatusCode::INTERNAL_SERVER_ERROR, &body)

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::{Cluster, Keep};
 use crate::database::{ensure_functions_login, outbound_host};
 use crate::migrate::migrate;
-use crate::serve::{Limits, ServeOptions, serve};
+use crate::serve::{Host, Limits, ServeOptions};
 
 /// How long the token that `up` prints is good for.
 const TOKEN_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -67,17 +67,25 @@ pub async fn up(arguments: UpArguments) -> Result<()> {
     say("compiling the functions (cached after the first time)");
     let variables = variables(&owner_url, &keys).await?;
     let token = token(&variables)?;
-    let server = serve(ServeOptions {
+    let limits = Limits::default();
+    let cache = std::path::absolute(arguments.state.join("cache"))?;
+    let options = ServeOptions {
         manifest: arguments.manifest,
         variables: variables.clone(),
         use_environment: true,
         listen: arguments.listen,
-        limits: Limits::default(),
+        limits: limits.clone(),
         access_log: true,
-    })
-    .await?;
+    };
+    let server = Host::with_cache(limits, cache)?.serve(options).await?;
 
-    let exports = Exports { url: format!("http://{}", server.addr()), database_url: owner_url, token, variables, keys };
+    let exports = Exports {
+        url: format!("http://{}", server.addr()),
+        database_url: owner_url,
+        token,
+        variables,
+        keys,
+    };
     let _file = ExportsFile::write(&arguments.state.join("env"), &exports)?;
     exports.greet();
     wait_for_end().await?;
@@ -96,7 +104,10 @@ fn say(what: &str) {
 /// Makes the application's database in the private cluster and returns its URL.
 async fn private_database(cluster: &Cluster) -> Result<String> {
     let client = crate::database::connect(&cluster.url("postgres")).await?;
-    let exists = client.query_opt("select from pg_database where datname = 'millrace'", &[]).await?.is_some();
+    let exists = client
+        .query_opt("select from pg_database where datname = 'millrace'", &[])
+        .await?
+        .is_some();
     if !exists {
         client.batch_execute("create database millrace").await?;
     }
@@ -118,7 +129,10 @@ async fn variables(owner_url: &str, keys: &Keys) -> Result<BTreeMap<String, Stri
         ("collab_api_key", &keys.collab_api_key),
     ];
     for (name, value) in ours {
-        variables.insert(name.to_owned(), from_environment(name).unwrap_or_else(|| value.clone()));
+        variables.insert(
+            name.to_owned(),
+            from_environment(name).unwrap_or_else(|| value.clone()),
+        );
     }
     Ok(variables)
 }
@@ -137,16 +151,29 @@ fn token(variables: &BTreeMap<String, String>) -> Result<String> {
         exp: u64,
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let claims = Claims { role: "service_role", iss: "millrace", iat: now, exp: now + TOKEN_LIFE.as_secs() };
-    let secret = variables.get("supabase_jwt_secret").map(String::as_bytes).unwrap_or_default();
+    let claims = Claims {
+        role: "service_role",
+        iss: "millrace",
+        iat: now,
+        exp: now + TOKEN_LIFE.as_secs(),
+    };
+    let secret = variables
+        .get("supabase_jwt_secret")
+        .map(String::as_bytes)
+        .unwrap_or_default();
     let key = jsonwebtoken::EncodingKey::from_secret(secret);
-    Ok(jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key)?)
+    Ok(jsonwebtoken::encode(
+        &jsonwebtoken::Header::default(),
+        &claims,
+        &key,
+    )?)
 }
 
 impl Keys {
     fn load_or_make(file: &Path) -> Result<Self> {
         if let Ok(text) = fs::read_to_string(file) {
-            return serde_json::from_str(&text).with_context(|| format!("{} is damaged", file.display()));
+            return serde_json::from_str(&text)
+                .with_context(|| format!("{} is damaged", file.display()));
         }
         let keys = Self {
             functions_password: random_hex(),
@@ -161,12 +188,22 @@ impl Keys {
 
 /// 256 random bits.
 fn random_hex() -> String {
-    format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>())
+    format!(
+        "{:032x}{:032x}",
+        rand::random::<u128>(),
+        rand::random::<u128>()
+    )
 }
 
 fn write_private(file: &Path, text: &str) -> Result<()> {
     let mut open = fs::OpenOptions::new();
-    let mut handle = open.write(true).create(true).truncate(true).mode(0o600).open(file).with_context(|| file.display().to_string())?;
+    let mut handle = open
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(file)
+        .with_context(|| file.display().to_string())?;
     handle.set_permissions(fs::Permissions::from_mode(0o600))?;
     Ok(handle.write_all(text.as_bytes())?)
 }
@@ -183,7 +220,10 @@ struct Exports {
 impl Exports {
     /// The lines that `cargo xtask env` prints.
     fn shell(&self) -> String {
-        let api_key = self.variables.get("collab_api_key").map_or("", String::as_str);
+        let api_key = self
+            .variables
+            .get("collab_api_key")
+            .map_or("", String::as_str);
         [
             ("MILLRACE_URL", self.url.as_str()),
             ("TOKEN", &self.token),
@@ -196,7 +236,10 @@ impl Exports {
     }
 
     fn greet(&self) {
-        let api_key = self.variables.get("collab_api_key").map_or("", String::as_str);
+        let api_key = self
+            .variables
+            .get("collab_api_key")
+            .map_or("", String::as_str);
         println!(
             r#"
 Millrace serves {url}

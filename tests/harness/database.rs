@@ -172,6 +172,14 @@ impl Database {
         .await;
     }
 
+    /// Replaces `from` by `to` in the body of a function, given by its signature: for tests that show what a rule is for
+    /// by breaking it, or that make something happen more often.
+    pub async fn rewrite_function(&self, signature: &str, from: &str, to: &str) {
+        let definition: String = self.one("select pg_get_functiondef($1::text::regprocedure)", &[&signature]).await.get(0);
+        assert!(definition.contains(from), "{signature} has no {from:?} in it any more");
+        self.run(&definition.replace(from, to)).await;
+    }
+
     /// Asserts that every job is in exactly one state.
     pub async fn assert_no_job_misplaced(&self) {
         let rows = self

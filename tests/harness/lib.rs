@@ -6,4 +6,6 @@ pub mod app;
 pub mod database;
 pub mod deadline;
 pub mod keys;
+pub mod program;
 pub mod queue;
+pub mod scratch;

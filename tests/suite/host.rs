@@ -1,6 +1,8 @@
 //! What the host makes of components that misbehave, and what it lets them see and reach. The components are those
 //! of `tests/fixtures`; each test serves a manifest of its own.
 
+mod postgres;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;

@@ -3,3 +3,13 @@
 mod model;
 mod host;
 mod black_box;
+mod assign;
+mod claim;
+mod result;
+mod workers;
+mod health;
+mod authentication;
+mod database_gone;
+mod program;
+mod denied;
+mod secrets;

@@ -18,16 +18,18 @@ pub fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
     command
 }
 
-/// Where the host is once it is built.
-pub fn host_program() -> PathBuf {
+/// Where a native program of the workspace is once it is built.
+pub fn program_path(name: &str) -> PathBuf {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    target.join("debug").join("millrace")
+    target.join("debug").join(name)
 }
 
-pub fn host() -> Outcome {
-    step("building the host (the first time takes minutes)");
-    run(&mut cargo(["build", "--package", "millrace"]))
+/// Builds a native program. With the whole workspace selected, its dependencies have the features that the tests
+/// need too, so that `up`, `test` and `bench` share one build of them.
+pub fn program(name: &str) -> Outcome {
+    step(&format!("building {name} (the first time takes minutes)"));
+    run(&mut cargo(["build", "--workspace", "--bin", name]))
 }
 
 pub fn functions() -> Outcome {

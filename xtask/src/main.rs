@@ -64,9 +64,9 @@ fn setup() -> Outcome {
 fn up(arguments: Vec<OsString>) -> Outcome {
     setup()?;
     build::functions()?;
-    build::host()?;
+    build::program("millrace")?;
     command::become_program(
-        build::host_program(),
+        build::program_path("millrace"),
         ["up".into()].into_iter().chain(arguments),
     )
 }
@@ -104,19 +104,14 @@ fn test(arguments: Vec<OsString>) -> Outcome {
     setup()?;
     build::functions()?;
     if let Some(url) = request.against {
-        return run(build::cargo([
-            "test",
-            "--package",
-            "millrace-tests",
-            "--test",
-            "suite",
-            "--",
-            "black_box",
-        ])
-        .args(&request.filters)
-        .env("MILLRACE_AGAINST", url));
+        return run(
+            build::cargo(["test", "--workspace", "--test", "suite", "--", "black_box"])
+                .args(&request.filters)
+                .env("MILLRACE_AGAINST", url),
+        );
     }
     build::fixtures()?;
+    build::program("millrace")?;
     run(build::cargo(["test", "--workspace", "--"]).args(&request.filters))
 }
 
@@ -139,14 +134,6 @@ fn ci() -> Outcome {
 fn bench(arguments: Vec<OsString>) -> Outcome {
     setup()?;
     build::functions()?;
-    run(build::cargo([
-        "run",
-        "--quiet",
-        "--package",
-        "millrace-tests",
-        "--bin",
-        "bench",
-        "--",
-    ])
-    .args(arguments))
+    build::program("bench")?;
+    command::become_program(build::program_path("bench"), arguments.into_iter())
 }

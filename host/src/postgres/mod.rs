@@ -3,9 +3,12 @@
 //! are strict, and no transaction is rolled back in between. Whether an address may be reached at all is for
 //! `allowed_outbound_hosts` to say.
 
-#![allow(clippy::result_large_err, reason = "the interface's own error is what the guest is given")]
+#![allow(
+    clippy::result_large_err,
+    reason = "the interface's own error is what the guest is given"
+)]
 
-mod pool;
+pub mod pool;
 mod query;
 mod values;
 

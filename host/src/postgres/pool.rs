@@ -51,10 +51,17 @@ impl Pools {
     /// # Errors
     /// An address that can't be parsed or isn't allowed, no connection to be had in time.
     pub async fn lease(&self, address: &str, ca_root: Option<&str>) -> Result<Arc<Lease>, Error> {
-        let config: Config = address.parse().map_err(failed)?;
+        let config: Config = address
+            .parse()
+            .map_err(|error| Error::ConnectionFailed(causes(&error)))?;
         self.check_allowed(&config)?;
         let pool = self.pool(address, ca_root, config)?;
-        let connection = pool.get().await.map_err(failed)?;
+        let connection = pool.get().await.map_err(|error| {
+            let why = causes(&error);
+            // Users and hosts may stand in it, passwords don't.
+            tracing::warn!(component = %self.component, "no connection to Postgres: {why}");
+            Error::ConnectionFailed(why)
+        })?;
         Ok(Arc::new(Lease {
             connection: Some(connection),
             abandoned: AtomicBool::new(false),
@@ -200,7 +207,7 @@ impl Drop for Running {
 }
 
 /// An error with all its causes: the outermost alone often says only "db error".
-fn failed(error: impl std::error::Error) -> Error {
+fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -211,7 +218,7 @@ fn failed(error: impl std::error::Error) -> Error {
         }
         source = cause.source();
     }
-    Error::ConnectionFailed(text)
+    text
 }
 
 /// Whether a guest's text is a certificate (PEM) that can be trusted as a root.
@@ -237,7 +244,11 @@ fn roots(pem: &str) -> Result<rustls::RootCertStore, Error> {
     Ok(roots)
 }
 
-fn tls(ca_root: Option<&str>) -> Result<MakeRustlsConnect, Error> {
+/// How TLS is spoken with a server: trusting `ca_root` (PEM), or else the web's usual authorities.
+///
+/// # Errors
+/// `ca_root` is no certificate.
+pub fn tls(ca_root: Option<&str>) -> Result<MakeRustlsConnect, Error> {
     let roots = match ca_root {
         Some(pem) => roots(pem)?,
         None => rustls::RootCertStore {

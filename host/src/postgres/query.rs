@@ -120,9 +120,13 @@ pub async fn stream(
     let first = first.inspect_err(|_| running.end()).map_err(query_failed)?;
     let (tell, outcome) = oneshot::channel();
     let columns = columns(first.as_ref());
+    // Once at its end, the driver's stream can't be asked again.
+    if first.is_none() {
+        running.end();
+    }
     let rows = Rows {
+        rows: first.is_some().then_some(rows),
         first,
-        rows,
         running,
         tell: Some(tell),
         _lease: lease,
@@ -135,7 +139,8 @@ pub async fn stream(
 /// The rows of a query on their way to the guest; the connection stays taken until they end.
 pub struct Rows {
     first: Option<Row>,
-    rows: Pin<Box<RowStream>>,
+    /// `None` once at the end.
+    rows: Option<Pin<Box<RowStream>>>,
     running: Running,
     tell: Option<oneshot::Sender<Outcome>>,
     _lease: Arc<Lease>,
@@ -143,12 +148,13 @@ pub struct Rows {
 
 impl Rows {
     fn poll_row(&mut self, cx: &mut Context<'_>) -> Poll<Option<wit::Row>> {
-        let next = match self.first.take() {
-            Some(row) => Some(Ok(row)),
-            None => match self.rows.as_mut().poll_next(cx) {
+        let next = match (self.first.take(), &mut self.rows) {
+            (Some(row), _) => Some(Ok(row)),
+            (None, Some(rows)) => match rows.as_mut().poll_next(cx) {
                 Poll::Ready(next) => next,
                 Poll::Pending => return Poll::Pending,
             },
+            (None, None) => None,
         };
         let outcome = match next {
             Some(Ok(row)) => match values_of(&row) {
@@ -165,6 +171,7 @@ impl Rows {
                 Ok(())
             }
         };
+        self.rows = None;
         if let Some(tell) = self.tell.take() {
             _ = tell.send(outcome);
         }

@@ -2,6 +2,7 @@
 //! without any. What ends an instance is kept with it, so that each request it took down can be told why.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -52,14 +53,16 @@ impl HandlerState for Workers {
     async fn instantiate(&self) -> wasmtime::Result<Instance<InstanceState, Expiration, Worker>> {
         let mut store = InstanceState::store(&self.engine, self.component.clone());
         let proxy = self.handler.instantiate_async(&mut store).await?;
+        let stuck = Arc::new(AtomicBool::new(false));
         Ok(Instance {
             store,
             proxy,
             view: InstanceState::http,
-            expiration: Expiration::new(&self.component, &self.phase),
+            expiration: Expiration::new(&self.component, &self.phase, stuck.clone()),
             state: Worker {
                 component: self.component.clone(),
                 end: watch::Sender::new(None),
+                stuck,
             },
         })
     }
@@ -83,6 +86,8 @@ impl Ticket {
 pub struct Worker {
     component: Arc<Component>,
     end: watch::Sender<Option<Arc<str>>>,
+    /// Set once a request ran out of time: it can't be cancelled, only its instance can be ended.
+    stuck: Arc<AtomicBool>,
 }
 
 impl WorkerState for Worker {
@@ -107,7 +112,12 @@ impl WorkerState for Worker {
         _: GuestTaskId,
     ) -> Pin<Box<dyn Future<Output = ()> + 'static + Send + Sync>> {
         _ = ticket.0.set(self.end.subscribe());
-        Box::pin(tokio::time::sleep(self.component.limits.request_timeout))
+        let time = tokio::time::sleep(self.component.limits.request_timeout);
+        let stuck = self.stuck.clone();
+        Box::pin(async move {
+            time.await;
+            stuck.store(true, Ordering::Relaxed);
+        })
     }
 
     fn drop(&self, store: Store<InstanceState>, result: Result<(), wasmtime::Error>) {
@@ -132,6 +142,7 @@ pub struct Expiration {
     request_timeout: Duration,
     stream_timeout: Duration,
     idle_timeout: Duration,
+    stuck: Arc<AtomicBool>,
     deadline: Pin<Box<Sleep>>,
     draining: Wait,
     ended: Wait,
@@ -140,7 +151,7 @@ pub struct Expiration {
 type Wait = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
 impl Expiration {
-    fn new(component: &Component, phase: &watch::Receiver<Phase>) -> Self {
+    fn new(component: &Component, phase: &watch::Receiver<Phase>, stuck: Arc<AtomicBool>) -> Self {
         let wait = |least: Phase| -> Wait {
             let mut phase = phase.clone();
             Box::pin(async move { _ = phase.wait_for(|phase| *phase >= least).await })
@@ -149,6 +160,7 @@ impl Expiration {
             request_timeout: component.limits.request_timeout,
             stream_timeout: component.limits.stream_timeout,
             idle_timeout: component.limits.idle_instance_timeout,
+            stuck,
             deadline: Box::pin(tokio::time::sleep(Duration::ZERO)),
             draining: wait(Phase::Draining),
             ended: wait(Phase::Ended),
@@ -166,6 +178,9 @@ impl WorkerExpiration for Expiration {
         let time = match status {
             WorkerStatus::Idle => self.idle_timeout,
             WorkerStatus::Requests => self.request_timeout + AFTER_TIMEOUT,
+            // A stuck request is work that goes on for nobody and may hold a connection. It takes the responses that
+            // still stream with it.
+            WorkerStatus::PostReturn if self.stuck.load(Ordering::Relaxed) => AFTER_TIMEOUT,
             WorkerStatus::PostReturn => self.stream_timeout,
         };
         let deadline = tokio::time::Instant::from_std(start + time);
