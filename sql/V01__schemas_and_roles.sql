@@ -21,11 +21,14 @@ declare
   v_role text;
 begin
   foreach v_role in array array['millrace_functions', 'millrace_client'] loop
-    begin
-      execute format('create role %I nologin', v_role);
-    exception when duplicate_object or unique_violation then
-      null; -- it is there already, or somebody else made it just now
-    end;
+    -- Looked for first: an owner who may not make roles can still migrate where an administrator made these.
+    if not exists (select from pg_roles r where r.rolname = v_role) then
+      begin
+        execute format('create role %I nologin', v_role);
+      exception when duplicate_object or unique_violation then
+        null; -- somebody else made it just now
+      end;
+    end if;
   end loop;
 end
 $$;

@@ -29,7 +29,7 @@ create table millrace.job (
   enqueued_at     timestamptz not null
 );
 
-comment on column millrace.job.payload_size is 'Bytes of the payload before compression: a claim stops at a total of 8 MiB.';
+comment on column millrace.job.payload_size is 'Bytes of the payload as text, as a claim answers it: a claim stops at a total of 8 MiB.';
 comment on column millrace.job.max_attempts is 'This job''s own limit; NULL follows the queue''s setting, also when that changes.';
 comment on column millrace.job.lease is 'Lease length for this job where the claim names none; NULL follows the queue.';
 comment on column millrace.job.replay_of is 'The dead job of which this one is a replay.';
@@ -168,7 +168,6 @@ create table millrace.worker (
   capacity    int check (capacity >= 0),
   version     text,
   seen_at     timestamptz not null
-) with (fillfactor = 50);
-create index worker_seen on millrace.worker (seen_at);
+) with (fillfactor = 50); -- and no index on seen_at, so that a heartbeat rewrites its row in place
 
 comment on table millrace.worker is 'The last heartbeat of each worker.';

@@ -6,7 +6,8 @@ create function millrace.check_requests(p_jobs jsonb) returns void
 language plpgsql
 as $$
 declare
-  v_bad record;
+  v_fields constant text[] := '{queue,type,payload,priority,run_at,delay_seconds,max_attempts,lease_seconds,idempotency_key,concurrency_key,replay_of}';
+  v_bad    record;
 begin
   if jsonb_typeof(p_jobs) is distinct from 'array' then
     perform millrace.refuse(400, 'invalid_request', 'the jobs to enqueue are not an array');
@@ -15,18 +16,31 @@ begin
     perform millrace.refuse(400, 'invalid_request', 'more than 1000 jobs in one call');
   end if;
 
+  -- A mistyped key must not pass for one that was left out.
+  select j.ordinality - 1 as place, case when jsonb_typeof(j.job) = 'object' then (select min(k) from jsonb_object_keys(j.job - v_fields) as k) else 'a job that is no object' end as field
+    into v_bad
+    from jsonb_array_elements(p_jobs) with ordinality as j (job, ordinality)
+   where case when jsonb_typeof(j.job) = 'object' then j.job - v_fields <> '{}' else true end
+   order by j.ordinality
+   limit 1;
+  if found then
+    perform millrace.refuse(400, 'invalid_request', format('%s is not known', v_bad.field),
+                            format('in job %s of the call, counted from 0', v_bad.place));
+  end if;
+
   select r.ordinality - 1 as place, f.field, f.reason
     into v_bad
     from rows from (jsonb_to_recordset(p_jobs) as (
-           queue text, type text, payload jsonb, priority numeric, delay_seconds numeric, max_attempts numeric, lease_seconds numeric,
-           idempotency_key text, concurrency_key text)) with ordinality as r
+           queue text, type text, payload jsonb, priority numeric, run_at timestamptz, delay_seconds numeric, max_attempts numeric,
+           lease_seconds numeric, idempotency_key text, concurrency_key text)) with ordinality as r
    cross join lateral (values
            ('queue', 'is missing or blank, or longer than 200 characters',
               r.queue is null or btrim(r.queue) = '' or length(r.queue) > 200),
            ('type', 'is missing or blank, or longer than 200 characters',
               r.type is null or btrim(r.type) = '' or length(r.type) > 200),
-           ('payload', 'is larger than 2 MiB', pg_column_size(r.payload) > 2097152),
+           ('payload', 'is larger than 2 MiB', octet_length(r.payload::text) > 2097152),
            ('priority', 'is not a whole number from -100 to 100', r.priority <> trunc(r.priority) or abs(r.priority) > 100),
+           ('run_at', 'is more than ten years ahead', r.run_at > millrace.clock() + interval '3650 days'),
            ('delay_seconds', 'is not from 0 to 315360000 (ten years)', r.delay_seconds not between 0 and 315360000),
            ('max_attempts', 'is not a whole number from 1 to 1000',
               r.max_attempts <> trunc(r.max_attempts) or r.max_attempts not between 1 and 1000),
@@ -46,7 +60,8 @@ begin
 end
 $$;
 
--- Makes the queues and lanes that the batch names and that are not there yet.
+-- Makes the queues and lanes that the batch names and that are not there yet. Until its transaction commits, others that
+-- need the very same new one wait for it. A queue has at most 1,000 lanes, so that a claim can always look at all of them.
 create function millrace.make_lanes(p_jobs jsonb) returns void
 language plpgsql
 set enable_seqscan = off
@@ -66,13 +81,19 @@ begin
       on conflict do nothing;
 
   insert into millrace.lane (queue_id, type, priority)
-  select distinct q.id, r.type, coalesce(r.priority, 5)
-    from jsonb_to_recordset(p_jobs) as r (queue text, type text, priority smallint)
+  select distinct q.id, r.type, coalesce(r.priority, 5)::smallint
+    from jsonb_to_recordset(p_jobs) as r (queue text, type text, priority numeric)
     join millrace.queue q on q.name = r.queue
    where not exists (select from millrace.lane l
-                      where l.queue_id = q.id and l.type = r.type and l.priority = coalesce(r.priority, 5))
+                      where l.queue_id = q.id and l.type = r.type and l.priority = coalesce(r.priority, 5)::smallint)
    order by 1, 2, 3
       on conflict do nothing;
+  if found and exists (select from millrace.lane l
+                        where l.queue_id in (select q.id from millrace.queue q
+                                              where q.name in (select r.queue from jsonb_to_recordset(p_jobs) as r (queue text)))
+                        group by l.queue_id having count(*) > 1000) then
+    perform millrace.refuse(409, 'too_many_lanes', 'the queue has more than 1000 combinations of type and priority');
+  end if;
 end
 $$;
 
@@ -112,18 +133,18 @@ begin
   v_now := millrace.clock();
   perform millrace.make_lanes(p_jobs);
 
-  select array_agg((r.ordinality, nextval('millrace.job_id_seq'), q.id, l.id, r.type, l.priority, coalesce(r.payload, '{}'), r.max_attempts,
+  select array_agg((r.ordinality, nextval('millrace.job_id_seq'), q.id, l.id, r.type, l.priority, coalesce(r.payload, '{}'), r.max_attempts::int,
                     make_interval(secs => r.lease_seconds), r.idempotency_key, r.concurrency_key, r.replay_of,
                     greatest(v_now, coalesce(r.run_at, v_now + make_interval(secs => coalesce(r.delay_seconds, 0)))))::millrace.request
                    order by r.ordinality)
     into v_requests
     from rows from (jsonb_to_recordset(p_jobs) as (
-           queue text, type text, payload jsonb, priority smallint, run_at timestamptz, delay_seconds double precision,
-           max_attempts int, lease_seconds double precision, idempotency_key text, concurrency_key text, replay_of bigint
+           queue text, type text, payload jsonb, priority numeric, run_at timestamptz, delay_seconds double precision,
+           max_attempts numeric, lease_seconds double precision, idempotency_key text, concurrency_key text, replay_of bigint
          )) with ordinality as r
    cross join lateral (select * from millrace.queue i where i.name = r.queue limit 1) as q
    cross join lateral (select * from millrace.lane i
-                        where i.queue_id = q.id and i.type = r.type and i.priority = coalesce(r.priority, 5) limit 1) as l;
+                        where i.queue_id = q.id and i.type = r.type and i.priority = coalesce(r.priority, 5)::smallint limit 1) as l;
 
   if coalesce(cardinality(v_requests), 0) <> jsonb_array_length(p_jobs) then
     perform millrace.refuse(503, 'try_again', 'a queue was removed at this moment'); -- rather than lose a job
@@ -183,7 +204,7 @@ declare
 begin
   insert into millrace.job (id, queue_id, lane_id, type, priority, payload, payload_size, max_attempts, lease, idempotency_key,
                             concurrency_key, replay_of, enqueued_at)
-  select r.id, r.queue_id, r.lane_id, r.type, r.priority, r.payload, pg_column_size(r.payload), r.max_attempts, r.lease, r.idempotency_key,
+  select r.id, r.queue_id, r.lane_id, r.type, r.priority, r.payload, octet_length(r.payload::text), r.max_attempts, r.lease, r.idempotency_key,
          r.concurrency_key, r.replay_of, p_now
     from unnest(p_requests) as r;
 

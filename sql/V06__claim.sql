@@ -116,7 +116,8 @@ end
 $$;
 
 -- How many jobs of the queue may still start, where the queue has a limit; the queue's row stays
--- locked, so that two claims can't both take the last place.
+-- locked, so that two claims can't both take the last place. The count must see what the last holder of
+-- the lock has done, which the snapshot of a stricter isolation level would hide.
 create function millrace.free_places(p_queue_id int) returns int
 language plpgsql
 set enable_seqscan = off set plan_cache_mode = force_generic_plan
@@ -124,6 +125,9 @@ as $$
 declare
   v_limit int;
 begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform millrace.refuse(400, 'isolation_level', 'a queue with a concurrency limit is claimed from at READ COMMITTED');
+  end if;
   select q.concurrency_limit into v_limit from millrace.queue q where q.id = p_queue_id for update;
   return v_limit - (select count(*) from millrace.lease e
                      where e.queue_id = p_queue_id

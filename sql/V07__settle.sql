@@ -131,8 +131,31 @@ as $$
      for update of s
 $$;
 
+-- Which of these jobs can be settled without waiting: those without a concurrency key, and those whose slot is not locked
+-- by somebody else, such as an application's long transaction that enqueued with the same key. Locks the slots.
+create function millrace.without_waiting(p_jobs bigint[]) returns bigint[]
+language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_held bigint[];
+begin
+  -- Locks belong to one statement's rows, so they are taken by themselves and asked about afterwards.
+  v_held := array(select j.id
+                    from unnest(p_jobs) as h (job_id)
+                   cross join lateral (select * from millrace.job i where i.id = h.job_id limit 1) as j
+                   cross join lateral (select from millrace.concurrency_slot s
+                                        where s.queue_id = j.queue_id and s.key = j.concurrency_key limit 1 for update skip locked) as s);
+  return array(select h.job_id
+                 from unnest(p_jobs) as h (job_id)
+                cross join lateral (select * from millrace.job i where i.id = h.job_id limit 1) as j
+                where j.concurrency_key is null or j.id = any (v_held));
+end
+$$;
+
 -- Ends the attempts whose leases have run out: each counts as an attempt with the error code lease_expired,
--- so a job that kills its workers ends among the dead letters. Returns how many leases it ended.
+-- so a job that kills its workers ends among the dead letters. It waits for nobody: what is locked is left to the next
+-- round. Returns how many leases it ended.
 create function millrace.expire_leases(p_queue_id int, p_limit int default 1000) returns int
 language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
@@ -140,16 +163,23 @@ as $$
 declare
   v_now   timestamptz := millrace.clock();
   v_floor timestamptz;
+  v_due   bigint[];
   v_ended millrace.ended[];
 begin
   select c.lease_floor into v_floor from millrace.queue_clock c where c.queue_id = p_queue_id;
+  v_due := array(select e.job_id from millrace.lease e
+                  where e.queue_id = p_queue_id and e.expires_at >= v_floor and e.expires_at <= v_now
+                  order by e.expires_at
+                  limit p_limit);
+  if v_due = '{}' then
+    return 0;
+  end if;
+  v_due := millrace.without_waiting(v_due);
   with taken as (
     delete from millrace.lease d
      where d.ctid = any (array(
              select e.ctid from millrace.lease e
-              where e.queue_id = p_queue_id and e.expires_at >= v_floor and e.expires_at <= v_now
-              order by e.expires_at
-              limit p_limit
+              where e.job_id = any (v_due) and e.expires_at <= v_now
                 for update skip locked))
     returning d.*
   )

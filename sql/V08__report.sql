@@ -147,7 +147,7 @@ begin
            ('job_id', 'is missing', r.job_id is null),
            ('job_id', 'is reported twice in one call', r.times > 1),
            ('succeeded', 'is missing', r.succeeded is null),
-           ('result', 'is larger than 2 MiB', pg_column_size(r.result) > 2097152),
+           ('result', 'is larger than 2 MiB', octet_length(r.result::text) > 2097152),
            ('error_code', 'is blank or longer than 200 characters', btrim(r.error_code) = '' or length(r.error_code) > 200),
            ('error', 'is longer than 10000 characters', length(r.error) > 10000),
            ('retry_after_seconds', 'is not from 0 to 31536000 (a year)', r.retry_after_seconds not between 0 and 31536000)

@@ -64,6 +64,8 @@ declare
 begin
   if v_state is null then
     perform millrace.refuse(404, 'job_not_found', 'there is no such job');
+  elsif p_code = 'not_cancellable' and v_state in ('queued', 'running') then
+    perform millrace.refuse(503, 'try_again', 'the job changed hands at this moment');
   end if;
   perform millrace.refuse(409, p_code, p_rule, format('the job is %s', v_state));
 end

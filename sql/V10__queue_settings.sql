@@ -66,6 +66,15 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform millrace.check_worker(heartbeat.worker);
+  if heartbeat.queue is null or btrim(heartbeat.queue) = '' or length(heartbeat.queue) > 200 then
+    perform millrace.refuse(400, 'invalid_request', 'queue is missing or blank, or longer than 200 characters');
+  elsif heartbeat.status is null or btrim(heartbeat.status) = '' or length(heartbeat.status) > 50 then
+    perform millrace.refuse(400, 'invalid_request', 'status is missing or blank, or longer than 50 characters');
+  elsif heartbeat.running < 0 or heartbeat.capacity < 0 then
+    perform millrace.refuse(400, 'invalid_request', 'running and capacity are not below 0');
+  elsif length(heartbeat.version) > 100 then
+    perform millrace.refuse(400, 'invalid_request', 'version is longer than 100 characters');
+  end if;
   insert into millrace.worker as w (agent_id, executor_id, status, running, capacity, version, seen_at)
   values (heartbeat.worker, heartbeat.queue, heartbeat.status, heartbeat.running, heartbeat.capacity, heartbeat.version, millrace.clock())
       on conflict (agent_id) do update

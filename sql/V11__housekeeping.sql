@@ -15,7 +15,7 @@ comment on table millrace.retention is 'How long history is kept: finished jobs 
 -- the default partition meanwhile move over. Returns whether it made one.
 create function millrace.make_partition(p_table text, p_column text, p_time timestamptz) returns boolean
 language plpgsql
-set timezone = 'UTC'
+set search_path = pg_catalog, pg_temp set timezone = 'UTC'
 as $$
 declare
   v_from timestamptz := date_trunc('week', p_time);
@@ -40,7 +40,7 @@ $$;
 -- call at any time and by many at once. Returns how many it made.
 create function millrace.make_partitions(p_weeks_ahead int default 8) returns int
 language plpgsql
-set timezone = 'UTC'
+set search_path = pg_catalog, pg_temp set timezone = 'UTC'
 as $$
 declare
   v_table  text;
@@ -63,7 +63,7 @@ $$;
 -- The partitions of one table that end before p_before, oldest first.
 create function millrace.partitions_before(p_table text, p_before timestamptz) returns setof text
 language sql stable
-set timezone = 'UTC'
+set search_path = pg_catalog, pg_temp set timezone = 'UTC'
 as $$
   select c.relname::text
     from pg_inherits i
@@ -77,6 +77,7 @@ $$;
 -- Deletes jobs, and what hangs on them, whose history is no longer kept.
 create function millrace.forget_jobs(p_jobs bigint[]) returns void
 language sql
+set search_path = pg_catalog, pg_temp
 as $$
   delete from millrace.idempotency_key k using millrace.job j
    where j.id = any (p_jobs) and k.queue_id = j.queue_id and k.key = j.idempotency_key and k.job_id = j.id;
@@ -89,6 +90,7 @@ $$;
 -- workers not heard of for long. Returns how many jobs it forgot.
 create function millrace.retire_jobs(p_limit int default 10000) returns int
 language plpgsql
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_keep      millrace.retention;
@@ -126,6 +128,7 @@ $$;
 -- forgotten. Returns how many partitions it dropped.
 create function millrace.drop_partitions() returns int
 language plpgsql
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_keep      millrace.retention;
@@ -159,10 +162,16 @@ declare
   v_count int := 0;
   v_queue int;
 begin
+  -- Retention first: it waits for idempotency keys, which must not happen with slots of concurrency keys in hand.
+  begin
+    v_did := jsonb_build_object('jobs_retired', millrace.retire_jobs());
+  exception when lock_not_available or deadlock_detected then
+    v_did := '{"jobs_retired": "busy"}';
+  end;
   for v_queue in select q.id from millrace.queue q order by q.id loop
     v_count := v_count + millrace.expire_leases(v_queue);
   end loop;
-  v_did := jsonb_build_object('leases_expired', v_count, 'jobs_retired', millrace.retire_jobs());
+  v_did := v_did || jsonb_build_object('leases_expired', v_count);
   -- Last, since these lock whole tables until the end; and not at the price of a long wait, behind which everybody
   -- else would queue: the next round tries again.
   begin

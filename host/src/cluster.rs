@@ -7,7 +7,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -16,16 +16,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use tokio_postgres::NoTls;
 
-const OLDEST: u32 = 14;
+use crate::postgres_programs;
+
 const SUPERUSER: &str = "postgres";
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Starts the server, ends it when standard input closes, and removes the folder in $1 if there is one.
+/// Starts the server, ends it when standard input closes, and removes the folder in $1 if there is one. It ends
+/// when the server does.
 const SUPERVISOR: &str = r#"
 remove=$1; shift
 "$@" </dev/null & server=$!
-cat >/dev/null
-kill -INT "$server" 2>/dev/null
+exec 3<&0
+{ cat <&3 >/dev/null; kill -INT "$server" 2>/dev/null; } &
 wait "$server"
 [ -z "$remove" ] || rm -rf "$remove"
 "#;
@@ -57,10 +59,9 @@ struct Supervisor {
 impl Cluster {
     /// Starts the cluster in `folder`, making it first if it is not there yet. Errors say what is missing on the machine.
     pub async fn start(folder: &Path, keep: Keep) -> Result<Self> {
-        let programs = find_programs()
-            .context("no Postgres found: run `cargo xtask setup`, or set DATABASE_URL")?;
         let owner = Owner::choose()?;
         let folder = owner.prepare(folder)?;
+        let programs = programs_for(&folder)?;
         if !folder.join("data/PG_VERSION").exists() {
             initialise(&programs, &folder, &owner, keep)?;
         }
@@ -69,7 +70,7 @@ impl Cluster {
         wait_for_predecessor(&folder)?;
         let port = free_port()?;
         let supervisor = Supervisor::start(&programs, &folder, &owner, keep, port)?;
-        let cluster = Self {
+        let mut cluster = Self {
             folder,
             keep,
             port,
@@ -114,7 +115,7 @@ impl Cluster {
             "a throw-away cluster is gone once it stops"
         );
         self.supervisor.stop()?;
-        let programs = find_programs().context("no Postgres found")?;
+        let programs = programs_for(&self.folder)?;
         self.supervisor = Supervisor::start(
             &programs,
             &self.folder,
@@ -125,18 +126,16 @@ impl Cluster {
         self.wait_until_ready().await
     }
 
-    async fn wait_until_ready(&self) -> Result<()> {
+    async fn wait_until_ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let error = match tokio_postgres::connect(&self.url("postgres"), NoTls).await {
                 Ok(_) => return Ok(()),
                 Err(error) => error,
             };
-            if Instant::now() > deadline {
-                bail!(
-                    "Postgres did not start within {PATIENCE:?} ({error}); its log:\n{}",
-                    tail(&self.folder.join("log"))
-                );
+            if self.supervisor.has_ended() || Instant::now() > deadline {
+                let log = tail(&self.folder.join("log"));
+                bail!("Postgres did not start ({error}); its log:\n{log}");
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -148,6 +147,7 @@ impl Supervisor {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
+            .custom_flags(libc::O_NOFOLLOW) // as root in a folder that another user may write to
             .open(folder.join("log"))?;
         let mut command = Command::new("/bin/sh");
         command.args(["-c", SUPERVISOR, "millrace-postgres"]);
@@ -176,6 +176,10 @@ impl Supervisor {
         let mut shell = command.spawn().context("starting Postgres")?;
         let lifeline = shell.stdin.take();
         Ok(Self { shell, lifeline })
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.shell.try_wait().is_ok_and(|status| status.is_some())
     }
 
     fn stop(&mut self) -> Result<()> {
@@ -236,12 +240,12 @@ impl Owner {
                 gid: fields.next()?.parse().ok()?,
             })
         };
-        account("postgres").or_else(|| account("nobody")).context(
-            "running as root, and neither a user `postgres` nor `nobody` to run Postgres as",
+        account("postgres").context(
+            "Postgres refuses to run as root, and there is no user `postgres` to run it as",
         )
     }
 
-    /// Makes the cluster's folder, owned by this user, and returns where it really is: below `folder`, or in /var/tmp
+    /// Makes the cluster's folder, owned by this user, and returns where it really is: below `folder`, or in /var/lib/millrace
     /// (linked from `folder`) where this user may not come near it, as in a checkout below root's home.
     fn prepare(&self, folder: &Path) -> Result<PathBuf> {
         let folder = std::path::absolute(folder)?;
@@ -254,9 +258,13 @@ impl Owner {
             .parent()
             .context("the cluster's folder has no parent")?;
         fs::create_dir_all(parent)?;
+        ensure!(
+            folder.exists() || !folder.is_symlink(),
+            "the cluster that {} leads to is gone: remove the link to begin anew",
+            folder.display()
+        );
         if !folder.exists() && !parent.canonicalize()?.ancestors().all(open_to_others) {
-            let outside = tempfile_below("/var/tmp")?;
-            let _ = fs::remove_file(&folder); // a link whose folder is gone
+            let outside = new_folder_below(Path::new("/var/lib/millrace"))?;
             std::os::unix::fs::symlink(&outside, &folder)?;
         }
         fs::create_dir_all(&folder)?;
@@ -277,9 +285,9 @@ fn open_to_others(folder: &Path) -> bool {
     fs::metadata(folder).is_ok_and(|m| m.mode() & 0o001 != 0)
 }
 
-fn tempfile_below(folder: &str) -> Result<PathBuf> {
-    let path = Path::new(folder).join(format!("millrace-{:016x}", rand::random::<u64>()));
-    fs::create_dir(&path).with_context(|| path.display().to_string())?;
+fn new_folder_below(parent: &Path) -> Result<PathBuf> {
+    let path = parent.join(format!("{:016x}", rand::random::<u64>()));
+    fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
     Ok(path)
 }
 
@@ -332,13 +340,41 @@ fn wait_for_predecessor(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The process that runs on the cluster's data. After a crash of the machine the number in `postmaster.pid` may be that of
+/// a stranger: where it can be asked, the process has to name the folder.
 fn running_server(folder: &Path) -> Option<i32> {
-    let text = fs::read_to_string(folder.join("data/postmaster.pid")).ok()?;
+    let data = folder.join("data");
+    let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
     let pid: i32 = text.lines().next()?.trim().parse().ok()?;
+    if Path::new("/proc/self/cmdline").exists() {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        return String::from_utf8_lossy(&command)
+            .contains(&*data.to_string_lossy())
+            .then_some(pid);
+    }
     // SAFETY: signal 0 is never delivered; kill only tells whether the process is there.
     let is_alive = unsafe { libc::kill(pid, 0) } == 0
         || std::io::Error::last_os_error().raw_os_error() == Some(libc::EPERM);
     is_alive.then_some(pid)
+}
+
+/// The programs of the version that made the cluster, or the newest for one that is yet to be made.
+fn programs_for(folder: &Path) -> Result<PathBuf> {
+    match fs::read_to_string(folder.join("data/PG_VERSION")) {
+        Ok(version) => {
+            let version = version.trim();
+            postgres_programs::find(version.parse().ok()).with_context(|| {
+                let folder = folder.display();
+                format!("the cluster in {folder} needs Postgres {version}, which is not here: install it, or remove the folder to begin anew")
+            })
+        }
+        Err(_) => postgres_programs::find(None).with_context(|| {
+            let oldest = postgres_programs::OLDEST;
+            format!(
+                "no Postgres {oldest} or newer found: run `cargo xtask setup`, or set DATABASE_URL"
+            )
+        }),
+    }
 }
 
 fn free_port() -> Result<u16> {
@@ -349,48 +385,4 @@ fn tail(file: &Path) -> String {
     let text = fs::read_to_string(file).unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(15)..].join("\n")
-}
-
-/// The folder with the programs of the newest Postgres on this machine that is new enough.
-pub fn find_programs() -> Option<PathBuf> {
-    let debian = fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|e| e.path().join("bin"));
-    let asked = Command::new("pg_config")
-        .arg("--bindir")
-        .output()
-        .ok()
-        .filter(|o| o.status.success());
-    let asked = asked.map(|o| PathBuf::from(String::from_utf8_lossy(&o.stdout).trim()));
-    let on_path: Vec<_> = std::env::var_os("PATH")
-        .map(|p| std::env::split_paths(&p).collect())
-        .unwrap_or_default();
-    debian
-        .chain(asked)
-        .chain(on_path)
-        .filter_map(|dir| Some((version(&dir)?, dir)))
-        .filter(|(version, _)| *version >= OLDEST)
-        .max()
-        .map(|(_, dir)| dir)
-}
-
-/// The major version of the server in `dir`, where `initdb` is too.
-fn version(dir: &Path) -> Option<u32> {
-    if !dir.join("initdb").exists() {
-        return None;
-    }
-    // "postgres (PostgreSQL) 15.13 (Debian …)"
-    let said = Command::new(dir.join("postgres"))
-        .arg("--version")
-        .output()
-        .ok()?;
-    String::from_utf8_lossy(&said.stdout)
-        .split_whitespace()
-        .nth(2)?
-        .split('.')
-        .next()?
-        .parse()
-        .ok()
 }

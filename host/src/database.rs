@@ -2,14 +2,11 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use tokio_postgres::Client;
 use url::Url;
 
 use crate::postgres::pool::tls;
-
-/// The login role that `up` makes for the functions: a member of the execute-only role `millrace_functions`.
-pub const FUNCTIONS_LOGIN: &str = "millrace_app";
 
 /// Below the 30 s that a request may take, so that a statement does not go on when nobody waits for it any more.
 const STATEMENT_TIMEOUT: &str = "25s";
@@ -46,30 +43,35 @@ fn plain_on_loopback(database_url: &str) -> String {
     url.into()
 }
 
-/// Makes the functions' login role, or sets its password anew, and returns the connection string for it.
-pub async fn ensure_functions_login(owner_url: &str, password: &str) -> Result<String> {
+/// Makes the functions' login role `name`, a member of the execute-only role `millrace_functions`, or sets its password
+/// anew, and returns the connection string for it. Roles belong to the whole server: give each installation one of its own.
+///
+/// # Errors
+/// A name that is not of lower-case letters, digits and underscores; an owner who may make no roles.
+pub async fn ensure_functions_login(owner_url: &str, name: &str, password: &str) -> Result<String> {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    ensure!(
+        name.chars().all(is_plain),
+        "{name:?} is not a plain name for a role"
+    );
     let client = connect(owner_url).await?;
     // A role's password can't be a parameter; the server gets only its salted hash, so no log can show it.
     let hash = postgres_protocol::password::scram_sha_256(password.as_bytes());
     let exists = client
-        .query_opt(
-            "select from pg_roles where rolname = $1",
-            &[&FUNCTIONS_LOGIN],
-        )
-        .await?
-        .is_some();
-    let verb = if exists { "alter" } else { "create" };
+        .query_opt("select from pg_roles where rolname = $1", &[&name])
+        .await?;
+    let verb = if exists.is_some() { "alter" } else { "create" };
     client
         .batch_execute(&format!(
-            "{verb} role {FUNCTIONS_LOGIN} login password '{hash}'; grant millrace_functions to {FUNCTIONS_LOGIN}; \
-             alter role {FUNCTIONS_LOGIN} set statement_timeout = '{STATEMENT_TIMEOUT}'"
+            "{verb} role {name} login password '{hash}'; grant millrace_functions to {name}; \
+             alter role {name} set statement_timeout = '{STATEMENT_TIMEOUT}'"
         ))
         .await
         .context("making the functions' login role (set SPIN_VARIABLE_DATABASE_URL to use a login of your own)")?;
 
     let mut url = Url::parse(&plain_on_loopback(owner_url)).context("the database URL")?;
-    let failed = || anyhow::anyhow!("the database URL can hold no user");
-    url.set_username(FUNCTIONS_LOGIN).map_err(|()| failed())?;
+    let failed = || anyhow!("the database URL can hold no user");
+    url.set_username(name).map_err(|()| failed())?;
     url.set_password(Some(password)).map_err(|()| failed())?;
     Ok(url.into())
 }

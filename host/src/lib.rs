@@ -13,6 +13,7 @@ pub mod manifest;
 pub mod migrate;
 pub mod outbound;
 pub mod postgres;
+pub mod postgres_programs;
 pub mod routes;
 pub mod runtime;
 pub mod serve;

@@ -1,14 +1,13 @@
 //! The `millrace` program: the application on a developer's machine, the bare host, and the database's chores.
 
 use std::io::IsTerminal;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use millrace::serve::{Limits, ServeOptions, serve};
-use millrace::up::{UpArguments, up, wait_for_end};
+use millrace::up::{UpArguments, refuse_open_door, resolve, up, wait_for_end};
 use millrace::{database, doctor, migrate};
 
 /// A job queue in your own Postgres, served by WebAssembly functions.
@@ -27,7 +26,7 @@ enum Command {
     Serve {
         /// Address to serve on
         #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:3000")]
-        listen: SocketAddr,
+        listen: String,
         /// The manifest to serve
         #[arg(long, value_name = "FILE", default_value = "spin.toml")]
         manifest: PathBuf,
@@ -61,6 +60,7 @@ async fn run(command: Command) -> Result<()> {
     match command {
         Command::Up(arguments) => up(arguments).await,
         Command::Serve { listen, manifest } => {
+            let listen = resolve(&listen).await?;
             refuse_open_door(listen)?;
             let options = ServeOptions {
                 manifest,
@@ -87,27 +87,6 @@ async fn run(command: Command) -> Result<()> {
         }
         Command::Doctor => doctor::examine(&database_url()?).await,
     }
-}
-
-/// Without a key or a token secret the functions let nobody in: better said now than by each request. On a
-/// loopback address they may be configured later.
-///
-/// # Errors
-/// Neither is set, and the address can be reached from elsewhere (contract: the server refuses to start).
-fn refuse_open_door(listen: SocketAddr) -> Result<()> {
-    let names = [
-        "SPIN_VARIABLE_COLLAB_API_KEY",
-        "SPIN_VARIABLE_SUPABASE_JWT_SECRET",
-    ];
-    let is_set = |name| std::env::var(name).is_ok_and(|value| !value.is_empty());
-    if listen.ip().is_loopback() || names.into_iter().any(is_set) {
-        return Ok(());
-    }
-    bail!(
-        "no key and no token secret is configured: set {} or {}",
-        names[0],
-        names[1]
-    )
 }
 
 fn database_url() -> Result<String> {

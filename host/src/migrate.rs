@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use crate::database::connect;
 
@@ -18,24 +19,41 @@ const LOCK: i64 = 0x6d69_6c6c_7261_6365;
 /// migrations are never edited.
 pub async fn migrate(database_url: &str) -> Result<usize> {
     let mut client = connect(database_url).await?;
+    // Only the catalogue: what somebody else has put into a schema on the owner's path must not run as the owner.
+    client
+        .batch_execute("set search_path = pg_catalog; set client_min_messages = warning")
+        .await?;
     client
         .execute("select pg_advisory_lock($1)", &[&LOCK])
         .await?;
-    let applied = apply(&mut client).await;
+    let applied = apply(&mut client).await?; // an error ends the session, and with it the lock
     client
         .execute("select pg_advisory_unlock($1)", &[&LOCK])
         .await?;
-    let applied = applied?;
-    client
-        .execute("select millrace.make_partitions()", &[])
-        .await?;
+    make_partitions(&client).await?;
     Ok(applied)
+}
+
+/// Behind a long reader of the history this gives up at once, for everybody else would queue behind it: there are
+/// partitions for weeks, and the next housekeeping tries again.
+async fn make_partitions(client: &Client) -> Result<()> {
+    client.batch_execute("set lock_timeout = '2s'").await?;
+    match client
+        .execute("select millrace.make_partitions()", &[])
+        .await
+    {
+        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+            tracing::warn!("the history is in use: no partitions were made this time");
+            Ok(())
+        }
+        made => Ok(made.map(drop)?),
+    }
 }
 
 async fn apply(client: &mut Client) -> Result<usize> {
     // Where the library keeps its history must exist before the first migration can make it.
     client
-        .batch_execute("set client_min_messages = warning; create schema if not exists millrace")
+        .batch_execute("create schema if not exists millrace")
         .await?;
     let mut runner = embedded::migrations::runner()
         .set_grouped(true)

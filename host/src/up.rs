@@ -8,7 +8,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Cluster, Keep};
@@ -24,7 +24,7 @@ const TOKEN_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 pub struct UpArguments {
     /// Address to serve on; port 0 takes any free one
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:3000")]
-    pub listen: SocketAddr,
+    pub listen: String,
     /// The manifest to serve
     #[arg(long, value_name = "FILE", default_value = "spin.toml")]
     pub manifest: PathBuf,
@@ -36,6 +36,7 @@ pub struct UpArguments {
 /// The keys of this installation, made once and kept in the state folder, readable by its owner alone.
 #[derive(Serialize, Deserialize)]
 struct Keys {
+    functions_login: String,
     functions_password: String,
     supabase_jwt_secret: String,
     collab_api_key: String,
@@ -47,16 +48,15 @@ pub async fn up(arguments: UpArguments) -> Result<()> {
     fs::create_dir_all(&arguments.state).with_context(|| arguments.state.display().to_string())?;
     let keys = Keys::load_or_make(&arguments.state.join("keys.json"))?;
 
-    let cluster = match std::env::var("DATABASE_URL") {
-        Ok(_) => None,
-        Err(_) => {
+    let folder = arguments.state.join("postgres");
+    let (cluster, owner_url) = match foreign_database_url(&folder) {
+        Some(url) => (None, url),
+        None => {
             say("starting Postgres");
-            Some(Cluster::start(&arguments.state.join("postgres"), Keep::Durable).await?)
+            let cluster = Cluster::start(&folder, Keep::Durable).await?;
+            let url = private_database(&cluster).await?;
+            (Some(cluster), url)
         }
-    };
-    let owner_url = match &cluster {
-        Some(cluster) => private_database(cluster).await?,
-        None => std::env::var("DATABASE_URL").context("DATABASE_URL")?,
     };
     say("migrating the database");
     let applied = migrate(&owner_url).await?;
@@ -73,7 +73,7 @@ pub async fn up(arguments: UpArguments) -> Result<()> {
         manifest: arguments.manifest,
         variables: variables.clone(),
         use_environment: true,
-        listen: arguments.listen,
+        listen: resolve(&arguments.listen).await?,
         limits: limits.clone(),
         access_log: true,
     };
@@ -101,6 +101,14 @@ fn say(what: &str) {
     eprintln!("==> {what}");
 }
 
+/// `DATABASE_URL`, unless it is that of our own cluster: in a shell with the exports of an earlier run it names a port that
+/// nobody listens on any more.
+fn foreign_database_url(folder: &Path) -> Option<String> {
+    let url = std::env::var("DATABASE_URL").ok()?;
+    let password = fs::read_to_string(folder.join("password")).unwrap_or_default();
+    (password.is_empty() || !url.contains(&password)).then_some(url)
+}
+
 /// Makes the application's database in the private cluster and returns its URL.
 async fn private_database(cluster: &Cluster) -> Result<String> {
     let client = crate::database::connect(&cluster.url("postgres")).await?;
@@ -119,7 +127,10 @@ async fn variables(owner_url: &str, keys: &Keys) -> Result<BTreeMap<String, Stri
     let mut variables = BTreeMap::new();
     let database_url = match from_environment("database_url") {
         Some(url) => url,
-        None => ensure_functions_login(owner_url, &keys.functions_password).await?,
+        None => {
+            ensure_functions_login(owner_url, &keys.functions_login, &keys.functions_password)
+                .await?
+        }
     };
     let database_host = outbound_host(&database_url)?;
     let ours = [
@@ -147,13 +158,16 @@ fn token(variables: &BTreeMap<String, String>) -> Result<String> {
     struct Claims<'a> {
         role: &'a str,
         iss: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        aud: Option<String>,
         iat: u64,
         exp: u64,
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let claims = Claims {
         role: "service_role",
-        iss: "millrace",
+        iss: &from_environment("collab_jwt_issuer").unwrap_or_else(|| "millrace".to_owned()),
+        aud: from_environment("collab_jwt_audience"),
         iat: now,
         exp: now + TOKEN_LIFE.as_secs(),
     };
@@ -176,6 +190,7 @@ impl Keys {
                 .with_context(|| format!("{} is damaged", file.display()));
         }
         let keys = Self {
+            functions_login: format!("millrace_app_{:08x}", rand::random::<u32>()),
             functions_password: random_hex(),
             supabase_jwt_secret: random_hex(),
             collab_api_key: random_hex(),
@@ -274,6 +289,35 @@ impl Drop for ExportsFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }
+}
+
+/// The address behind `HOST:PORT`, where the host may be a name such as `localhost`.
+///
+/// # Errors
+/// It can't be read, or the name is not known.
+pub async fn resolve(listen: &str) -> Result<SocketAddr> {
+    let mut addresses = tokio::net::lookup_host(listen)
+        .await
+        .with_context(|| format!("{listen:?} is no address to listen on (HOST:PORT)"))?;
+    addresses
+        .next()
+        .with_context(|| format!("{listen:?} has no address"))
+}
+
+/// Without a key or a token secret the functions let nobody in: better said now than by each request. On a
+/// loopback address they may be configured later.
+///
+/// # Errors
+/// Neither is set, and the address can be reached from elsewhere (contract: the server refuses to start).
+pub fn refuse_open_door(listen: SocketAddr) -> Result<()> {
+    let names = ["collab_api_key", "supabase_jwt_secret"];
+    let is_set = |name| from_environment(name).is_some_and(|value| !value.is_empty());
+    if listen.ip().is_loopback() || names.into_iter().any(is_set) {
+        return Ok(());
+    }
+    bail!(
+        "no key and no token secret is configured: set SPIN_VARIABLE_COLLAB_API_KEY or SPIN_VARIABLE_SUPABASE_JWT_SECRET"
+    )
 }
 
 /// Returns on Ctrl-C or SIGTERM.

@@ -64,7 +64,8 @@ impl Stage {
             .await?;
         let database_url = cluster.url("bench");
         migrate(&database_url).await?;
-        let functions_url = ensure_functions_login(&database_url, "bench-password").await?;
+        let functions_url =
+            ensure_functions_login(&database_url, "millrace_bench", "bench-password").await?;
         let database_host = outbound_host(&functions_url)?;
         let variables = [
             ("database_url", functions_url),

@@ -4,8 +4,18 @@ use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 
 /// What no answer may show: names and words of the inside.
-const INSIDE: [&str; 10] =
-    ["millrace.", "millrace_", "select ", "SQLSTATE", "postgres://", "wasm", "panicked", ".rs", "::", "jsonb_"];
+const INSIDE: [&str; 10] = [
+    "millrace.",
+    "millrace_",
+    "select ",
+    "SQLSTATE",
+    "postgres://",
+    "wasm",
+    "panicked",
+    ".rs",
+    "::",
+    "jsonb_",
+];
 
 /// A base URL and the API key that goes with each request.
 #[derive(Clone)]
@@ -53,27 +63,51 @@ impl Answer {
 
     /// The value of a header, empty where there is none.
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
     }
 
     /// Fails unless this is what every function's answer is: JSON of a known length that no cache may keep.
     pub fn assert_form(&self) {
         assert_eq!(self.header("content-type"), "application/json", "{self:?}");
-        assert_eq!(self.header("content-length"), self.text.len().to_string(), "{self:?}");
+        assert_eq!(
+            self.header("content-length"),
+            self.text.len().to_string(),
+            "{self:?}"
+        );
         assert_eq!(self.header("cache-control"), "no-store", "{self:?}");
     }
 
     /// Fails unless this refuses with `status` and `code` in the documented form, which shows nothing of the inside.
     pub fn assert_refused(&self, status: u16, code: &str) {
-        assert_eq!((self.status, self.code().as_str()), (status, code), "{}", self.text);
+        assert_eq!(
+            (self.status, self.code().as_str()),
+            (status, code),
+            "{}",
+            self.text
+        );
         self.assert_form();
         let body = self.json();
-        assert!(body["error"].as_str().is_some_and(|error| !error.is_empty()), "{body}");
+        assert!(
+            body["error"]
+                .as_str()
+                .is_some_and(|error| !error.is_empty()),
+            "{body}"
+        );
         for field in body.as_object().expect("an object").keys() {
-            assert!(["error", "code", "details", "hint"].contains(&field.as_str()), "{body}");
+            assert!(
+                ["error", "code", "details", "hint"].contains(&field.as_str()),
+                "{body}"
+            );
         }
         for inside in INSIDE {
-            assert!(!self.text.contains(inside), "{inside} shows in {}", self.text);
+            assert!(
+                !self.text.contains(inside),
+                "{inside} shows in {}",
+                self.text
+            );
         }
     }
 
@@ -83,7 +117,12 @@ impl Answer {
         let body = self.json();
         assert_eq!(body["details"], field, "{body}");
         let error = body["error"].as_str().unwrap_or_default();
-        assert!(error.strip_prefix(field).is_some_and(|rest| rest.starts_with(": ") && rest.len() > 5), "{body}");
+        assert!(
+            error
+                .strip_prefix(field)
+                .is_some_and(|rest| rest.starts_with(": ") && rest.len() > 5),
+            "{body}"
+        );
     }
 }
 
@@ -118,7 +157,9 @@ impl Api {
 
     /// Posts a text, which need not be JSON, as JSON with the API key.
     pub async fn post_text(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
-        let request = self.request(Method::POST, path).header("content-type", "application/json");
+        let request = self
+            .request(Method::POST, path)
+            .header("content-type", "application/json");
         self.send(request.body(body)).await
     }
 

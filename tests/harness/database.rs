@@ -9,13 +9,15 @@ use anyhow::{Context, Result};
 use millrace::cluster::{Cluster, Keep};
 use millrace::database::{connect, ensure_functions_login};
 use millrace::migrate::migrate;
+use millrace::postgres_programs;
 use tokio::sync::OnceCell;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 use url::Url;
 
+use crate::program::has_ended;
+
 const TEMPLATE: &str = "millrace_template";
-const FUNCTIONS_PASSWORD: &str = "the-functions-password";
 
 static SERVER: OnceCell<Server> = OnceCell::const_new();
 static NAMES: AtomicU32 = AtomicU32::new(0);
@@ -23,29 +25,36 @@ static NAMES: AtomicU32 = AtomicU32::new(0);
 /// The server that all tests of this run share.
 struct Server {
     owner_url: String,
+    functions_url: String,
     _cluster: Option<Cluster>,
 }
 
 impl Server {
-    /// `DATABASE_URL`'s server if that is set, else a private one; the template is made on it.
+    /// A private one, or `DATABASE_URL`'s where this machine has no Postgres to run. Not the other way round: in a
+    /// shell with the exports of what `up` serves, that one is in use.
     async fn start() -> Result<Self> {
-        let (owner_url, cluster) = match std::env::var("DATABASE_URL") {
-            Ok(url) => (url, None),
-            Err(_) => {
-                let folder = scratch_folder().join("postgres");
-                let cluster = Cluster::start(&folder, Keep::Throwaway).await?;
-                (cluster.url("postgres"), Some(cluster))
-            }
-        };
+        sweep();
+        let (owner_url, cluster) =
+            match (postgres_programs::find(None), std::env::var("DATABASE_URL")) {
+                (None, Ok(url)) => (url, None),
+                _ => {
+                    let folder = scratch_folder().join("postgres");
+                    let cluster = Cluster::start(&folder, Keep::Throwaway).await?;
+                    (cluster.url("postgres"), Some(cluster))
+                }
+            };
         let client = connect(&owner_url).await?;
         let template = format!("{TEMPLATE}_{}", std::process::id());
         client
             .batch_execute(&format!("create database {template}"))
             .await?;
         migrate(&with_database(&owner_url, &template)?).await?;
-        ensure_functions_login(&owner_url, FUNCTIONS_PASSWORD).await?;
+        let login = format!("millrace_test_{}", std::process::id());
+        let password = uuid::Uuid::new_v4().to_string();
+        let functions_url = ensure_functions_login(&owner_url, &login, &password).await?;
         Ok(Self {
             owner_url,
+            functions_url,
             _cluster: cluster,
         })
     }
@@ -53,10 +62,27 @@ impl Server {
 
 /// A folder of this process's own below the workspace's git-ignored one.
 pub fn scratch_folder() -> PathBuf {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    scratch_folders().join(std::process::id().to_string())
+}
+
+fn scratch_folders() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("..")
-        .join(".millrace/test");
-    root.join(std::process::id().to_string())
+        .join(".millrace/test")
+}
+
+/// Removes the folders of runs that are over: the server removes what is in its own, but outlives its run to do so.
+fn sweep() {
+    for entry in std::fs::read_dir(scratch_folders())
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let run = entry.file_name().to_string_lossy().parse();
+        if run.is_ok_and(has_ended) {
+            _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 fn with_database(url: &str, database: &str) -> Result<String> {
@@ -68,6 +94,7 @@ fn with_database(url: &str, database: &str) -> Result<String> {
 /// A database of one test's own, migrated, seen as its owner.
 pub struct Database {
     url: String,
+    functions_url: Option<String>,
     client: Client,
 }
 
@@ -91,7 +118,10 @@ impl Database {
             .batch_execute(&format!("create database {name} template {template}"))
             .await
             .expect("a fresh database");
-        Self::open(&with_database(&server.owner_url, &name).expect("a URL")).await
+        let url = |of: &str| with_database(of, &name).expect("a URL");
+        Self::open(&url(&server.owner_url))
+            .await
+            .with_functions_url(&url(&server.functions_url))
     }
 
     /// One that is there already.
@@ -99,8 +129,15 @@ impl Database {
         let client = connect(url).await.expect("connecting to the database");
         Self {
             url: url.to_owned(),
+            functions_url: None,
             client,
         }
+    }
+
+    /// With what the functions connect to it.
+    pub fn with_functions_url(mut self, url: &str) -> Self {
+        self.functions_url = Some(url.to_owned());
+        self
     }
 
     /// The owner's connection string.
@@ -110,12 +147,15 @@ impl Database {
 
     /// The connection string of the functions' login role, which may execute `millrace_api` and nothing else.
     pub fn functions_url(&self) -> String {
-        let mut url = Url::parse(&self.url).expect("a URL");
-        url.set_username(millrace::database::FUNCTIONS_LOGIN)
-            .expect("a user");
-        url.set_password(Some(FUNCTIONS_PASSWORD))
-            .expect("a password");
-        url.into()
+        self.functions_url
+            .clone()
+            .expect("a database of the harness's own")
+    }
+
+    /// That role's name.
+    pub fn functions_login(&self) -> String {
+        let url = Url::parse(&self.functions_url()).expect("a URL");
+        url.username().to_owned()
     }
 
     /// Another connection as the owner.
@@ -175,8 +215,17 @@ impl Database {
     /// Replaces `from` by `to` in the body of a function, given by its signature: for tests that show what a rule is for
     /// by breaking it, or that make something happen more often.
     pub async fn rewrite_function(&self, signature: &str, from: &str, to: &str) {
-        let definition: String = self.one("select pg_get_functiondef($1::text::regprocedure)", &[&signature]).await.get(0);
-        assert!(definition.contains(from), "{signature} has no {from:?} in it any more");
+        let definition: String = self
+            .one(
+                "select pg_get_functiondef($1::text::regprocedure)",
+                &[&signature],
+            )
+            .await
+            .get(0);
+        assert!(
+            definition.contains(from),
+            "{signature} has no {from:?} in it any more"
+        );
         self.run(&definition.replace(from, to)).await;
     }
 

@@ -21,13 +21,25 @@ pub struct Program {
 /// environment.
 pub fn command(arguments: &[&str]) -> Command {
     let tests = std::env::current_exe().expect("this program's path");
-    let program = tests.ancestors().nth(2).expect("the target folder").join("millrace");
-    assert!(program.exists(), "{} is not there: cargo build -p millrace", program.display());
+    let program = tests
+        .ancestors()
+        .nth(2)
+        .expect("the target folder")
+        .join("millrace");
+    assert!(
+        program.exists(),
+        "{} is not there: cargo build -p millrace",
+        program.display()
+    );
     let mut command = Command::new(program);
-    command.args(arguments).current_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".."));
+    command
+        .args(arguments)
+        .current_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".."));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
-        if name.starts_with("SPIN_VARIABLE_") || ["DATABASE_URL", "RUST_LOG"].contains(&name.as_ref()) {
+        if name.starts_with("SPIN_VARIABLE_")
+            || ["DATABASE_URL", "RUST_LOG"].contains(&name.as_ref())
+        {
             command.env_remove(name.as_ref());
         }
     }
@@ -37,14 +49,28 @@ pub fn command(arguments: &[&str]) -> Command {
 impl Program {
     /// Starts it.
     pub fn start(mut command: Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
         let mut child = command.spawn().expect("millrace starts");
         let said = Arc::default();
         let readers = [
-            tokio::spawn(keep(child.stdout.take().expect("a pipe"), Arc::clone(&said))),
-            tokio::spawn(keep(child.stderr.take().expect("a pipe"), Arc::clone(&said))),
+            tokio::spawn(keep(
+                child.stdout.take().expect("a pipe"),
+                Arc::clone(&said),
+            )),
+            tokio::spawn(keep(
+                child.stderr.take().expect("a pipe"),
+                Arc::clone(&said),
+            )),
         ];
-        Self { child, said, readers }
+        Self {
+            child,
+            said,
+            readers,
+        }
     }
 
     /// Everything that it has said so far, on stdout and stderr.
@@ -57,7 +83,10 @@ impl Program {
         let said = || async {
             let said = self.said();
             let is_over = self.readers.iter().all(JoinHandle::is_finished);
-            assert!(said.contains(words) || !is_over, "it ended without {words:?}:\n{said}");
+            assert!(
+                said.contains(words) || !is_over,
+                "it ended without {words:?}:\n{said}"
+            );
             said.contains(words).then_some(said)
         };
         eventually(words, said).await
@@ -88,14 +117,18 @@ pub async fn run(command: Command) -> (ExitStatus, String) {
 async fn keep(mut from: impl AsyncRead + Unpin, into: Arc<Mutex<Vec<u8>>>) {
     let mut buffer = [0; 4096];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        into.lock().expect("what it said").extend_from_slice(&buffer[..length]);
+        into.lock()
+            .expect("what it said")
+            .extend_from_slice(&buffer[..length]);
     }
 }
 
 /// Sends a signal to a process; false where there is no such process.
 pub fn send(signal: &str, pid: u32) -> bool {
     let mut shell = std::process::Command::new("/bin/sh");
-    shell.args(["-c", "kill -\"$0\" \"$1\"", signal, &pid.to_string()]).stderr(Stdio::null());
+    shell
+        .args(["-c", "kill -\"$0\" \"$1\"", signal, &pid.to_string()])
+        .stderr(Stdio::null());
     shell.status().expect("a shell").success()
 }
 

@@ -9,7 +9,10 @@ static CROWDS: Semaphore = Semaphore::const_new(130);
 
 /// Waits until a test may open `connections` connections at once; they are its own until the permit is dropped.
 pub async fn crowd(connections: u32) -> SemaphorePermit<'static> {
-    CROWDS.acquire_many(connections).await.expect("the semaphore is never closed")
+    CROWDS
+        .acquire_many(connections)
+        .await
+        .expect("the semaphore is never closed")
 }
 
 /// One job as a claim hands it out.
@@ -39,7 +42,14 @@ pub struct Want<'a> {
 impl<'a> Want<'a> {
     /// Up to `max_jobs` jobs of any type, under the queue's own lease length.
     pub fn any(queue: &'a str, worker: &'a str, max_jobs: i32) -> Self {
-        Self { queue, worker, max_jobs, job_type: None, type_prefix: None, lease: None }
+        Self {
+            queue,
+            worker,
+            max_jobs,
+            job_type: None,
+            type_prefix: None,
+            lease: None,
+        }
     }
 }
 
@@ -66,23 +76,36 @@ pub async fn try_claim(client: &Client, want: Want<'_>) -> Result<Vec<Claimed>, 
 
 /// Claims up to `max_jobs` jobs of any type.
 pub async fn claim(client: &Client, queue: &str, worker: &str, max_jobs: i32) -> Vec<Claimed> {
-    try_claim(client, Want::any(queue, worker, max_jobs)).await.expect("a claim")
+    try_claim(client, Want::any(queue, worker, max_jobs))
+        .await
+        .expect("a claim")
 }
 
 /// Claims one job that must be there.
 pub async fn claim_one(client: &Client, queue: &str, worker: &str) -> Claimed {
-    claim(client, queue, worker, 1).await.pop().expect("a job to claim")
+    claim(client, queue, worker, 1)
+        .await
+        .pop()
+        .expect("a job to claim")
 }
 
 /// Enqueues an array of requests; answers each with its job and whether it was made now.
 pub async fn enqueue_many(client: &Client, requests: &Value) -> Result<Vec<(i64, bool)>, Error> {
-    let rows = client.query("select job_id, queued from millrace.enqueue_many($1) order by ord", &[requests]).await?;
+    let rows = client
+        .query(
+            "select job_id, queued from millrace.enqueue_many($1) order by ord",
+            &[requests],
+        )
+        .await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 /// Enqueues one request (an object as `enqueue_many` takes it) and returns its job.
 pub async fn enqueue(client: &Client, request: Value) -> i64 {
-    enqueue_many(client, &json!([request])).await.expect("an enqueue")[0].0
+    enqueue_many(client, &json!([request]))
+        .await
+        .expect("an enqueue")[0]
+        .0
 }
 
 /// What a worker says at the end of an attempt.
@@ -111,7 +134,11 @@ impl Outcome {
 
 /// Reports under `lease` through the typed function.
 pub async fn report(client: &Client, lease: &Claimed, outcome: Outcome) -> Result<(), Error> {
-    let retry_after = if let Outcome::RetryAfter(seconds) = outcome { Some(seconds) } else { None };
+    let retry_after = if let Outcome::RetryAfter(seconds) = outcome {
+        Some(seconds)
+    } else {
+        None
+    };
     client
         .execute(
             "select millrace.report(job_id => $1, lease_id => $2, worker => $3, succeeded => $4, \
@@ -131,17 +158,34 @@ pub async fn report(client: &Client, lease: &Claimed, outcome: Outcome) -> Resul
 
 /// Reports a batch; answers each by its place with the code of its refusal, or none where it counted.
 pub async fn report_many(client: &Client, reports: &Value) -> Result<Vec<Option<String>>, Error> {
-    let rows = client.query("select code from millrace.report_many($1) order by ord", &[reports]).await?;
+    let rows = client
+        .query(
+            "select code from millrace.report_many($1) order by ord",
+            &[reports],
+        )
+        .await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// Where a job stands: queued, running, succeeded, cancelled or dead; none where there is no such job.
 pub async fn state(client: &Client, job_id: i64) -> Option<String> {
-    client.query_one("select millrace.job_state($1)", &[&job_id]).await.expect("a job's state").get(0)
+    client
+        .query_one("select millrace.job_state($1)", &[&job_id])
+        .await
+        .expect("a job's state")
+        .get(0)
 }
 
 /// The types of a job's events, in their order.
 pub async fn events(client: &Client, job_id: i64) -> Vec<String> {
-    let rows = client.query("select event_type from millrace.job_events where job_id = $1 order by id", &[&job_id]).await;
-    rows.expect("a job's events").iter().map(|row| row.get(0)).collect()
+    let rows = client
+        .query(
+            "select event_type from millrace.job_events where job_id = $1 order by id",
+            &[&job_id],
+        )
+        .await;
+    rows.expect("a job's events")
+        .iter()
+        .map(|row| row.get(0))
+        .collect()
 }

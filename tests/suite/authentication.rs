@@ -2,21 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use millrace_tests::api::Api;
 use millrace_tests::app::App;
-use millrace_tests::keys::{API_KEY, JWT_SECRET, forged, now, signed, token};
+use millrace_tests::keys::{API_KEY, JWT_SECRET, now, signed, token};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-/// What a route asks of its caller.
-#[derive(Clone, Copy, PartialEq)]
-enum Asks {
-    Work,
-    Read,
-}
+use credentials::{Asks, Bearer, Shown, bearer, credentials, tokens};
+
+mod credentials;
 
 /// A protected route: its method, its path, and a body that it takes.
 struct Route(Asks, Method, &'static str, Value);
@@ -24,121 +18,48 @@ struct Route(Asks, Method, &'static str, Value);
 fn routes() -> [Route; 5] {
     let id = "00000000-0000-4000-8000-000000000000";
     [
-        Route(Asks::Work, Method::POST, "/api/collab/task.assign", json!({"type": "t", "executorId": "e"})),
-        Route(Asks::Work, Method::POST, "/api/collab/task.claim", json!({"executorId": "e", "workerId": "w"})),
-        Route(Asks::Work, Method::POST, "/api/collab/task.result", json!({"results": [{"jobId": id, "type": "t", "ok": true}]})),
-        Route(Asks::Work, Method::POST, "/api/collab/workers/heartbeat", json!({"agentId": "a", "executorId": "e", "status": "idle"})),
-        Route(Asks::Read, Method::GET, "/api/collab/workers/active", Value::Null),
+        Route(
+            Asks::Work,
+            Method::POST,
+            "/api/collab/task.assign",
+            json!({"type": "t", "executorId": "e"}),
+        ),
+        Route(
+            Asks::Work,
+            Method::POST,
+            "/api/collab/task.claim",
+            json!({"executorId": "e", "workerId": "w"}),
+        ),
+        Route(
+            Asks::Work,
+            Method::POST,
+            "/api/collab/task.result",
+            json!({"results": [{"jobId": id, "type": "t", "ok": true}]}),
+        ),
+        Route(
+            Asks::Work,
+            Method::POST,
+            "/api/collab/workers/heartbeat",
+            json!({"agentId": "a", "executorId": "e", "status": "idle"}),
+        ),
+        Route(
+            Asks::Read,
+            Method::GET,
+            "/api/collab/workers/active",
+            Value::Null,
+        ),
     ]
 }
 
 impl Route {
     fn request(&self, api: &Api) -> RequestBuilder {
         let request = api.bare(self.1.clone(), self.2);
-        if self.3.is_null() { request } else { request.json(&self.3) }
-    }
-}
-
-/// How credentials are shown and whom they make of the bearer.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Bearer {
-    Worker,
-    Reader,
-    Nobody,
-    /// Refused with 401 and this code.
-    Stranger(&'static str),
-}
-
-impl Bearer {
-    /// The status and the error code that a route answers with; the code of a success is empty.
-    fn verdict(self, asks: Asks) -> (u16, &'static str) {
-        match (self, asks) {
-            (Self::Stranger(code), _) => (401, code),
-            (Self::Worker, _) | (Self::Reader, Asks::Read) => (200, ""),
-            (Self::Reader, Asks::Work) | (Self::Nobody, _) => (403, "forbidden"),
+        if self.3.is_null() {
+            request
+        } else {
+            request.json(&self.3)
         }
     }
-}
-
-/// A header and its value.
-type Shown = Vec<(&'static str, String)>;
-
-fn bearer(token: &str) -> Shown {
-    vec![("authorization", format!("Bearer {token}"))]
-}
-
-/// Tokens of every kind, and whom each makes of its bearer.
-fn tokens() -> Vec<(&'static str, String, Bearer)> {
-    const INVALID: Bearer = Bearer::Stranger("invalid_token");
-    let later = now() + 3600;
-    let good = token("service_role");
-    let claims = json!({"role": "service_role", "exp": later});
-    let forged = |algorithm: &str| forged(&json!({"alg": algorithm, "typ": "JWT"}), &claims, JWT_SECRET);
-    let by = |algorithm| {
-        let key = EncodingKey::from_secret(JWT_SECRET.as_bytes());
-        jsonwebtoken::encode(&Header::new(algorithm), &claims, &key).expect("claims can be signed")
-    };
-    let parts: Vec<_> = good.split('.').collect();
-    let grown = URL_SAFE_NO_PAD.encode(json!({"role": "service_role", "exp": later + 1}).to_string());
-    vec![
-        ("good", good.clone(), Bearer::Worker),
-        ("role worker", token("worker"), Bearer::Worker),
-        ("role authenticated", token("authenticated"), Bearer::Reader),
-        ("role reader", token("reader"), Bearer::Reader),
-        ("role anon", token("anon"), Bearer::Nobody),
-        ("role unknown", token("SERVICE_ROLE"), Bearer::Nobody),
-        ("role no text", signed(&json!({"role": ["service_role"], "exp": later}), JWT_SECRET), Bearer::Nobody),
-        ("no role", signed(&json!({"exp": later}), JWT_SECRET), Bearer::Nobody),
-        ("expired", signed(&json!({"role": "service_role", "exp": now() - 60}), JWT_SECRET), Bearer::Stranger("token_expired")),
-        ("expired, wrong secret", signed(&json!({"role": "service_role", "exp": now() - 60}), &JWT_SECRET.to_uppercase()), INVALID),
-        ("not yet valid", signed(&json!({"role": "service_role", "exp": later, "nbf": now() + 600}), JWT_SECRET), INVALID),
-        ("no exp", signed(&json!({"role": "service_role"}), JWT_SECRET), INVALID),
-        ("exp is no number", signed(&json!({"role": "service_role", "exp": "never"}), JWT_SECRET), INVALID),
-        ("wrong secret", signed(&claims, &JWT_SECRET.to_uppercase()), INVALID),
-        ("no secret", signed(&claims, ""), INVALID),
-        ("alg none", format!("{}.{}.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#), parts[1]), INVALID),
-        ("alg none, signed", forged("none"), INVALID),
-        ("alg HS384", by(Algorithm::HS384), INVALID),
-        ("alg HS512", by(Algorithm::HS512), INVALID),
-        ("alg RS256, signed as HS256", forged("RS256"), INVALID),
-        ("alg ES256, signed as HS256", forged("ES256"), INVALID),
-        ("payload tampered with", format!("{}.{grown}.{}", parts[0], parts[2]), INVALID),
-        ("no signature", format!("{}.{}.", parts[0], parts[1]), INVALID),
-        ("two parts", format!("{}.{}", parts[0], parts[1]), INVALID),
-        ("no token", "x".to_owned(), INVALID),
-        ("too long", "x".repeat(9000), INVALID),
-    ]
-}
-
-/// Everything that can be shown where a key and a token both work.
-fn credentials() -> Vec<(String, Shown, Bearer)> {
-    let wrong_key = Bearer::Stranger("invalid_api_key");
-    let wrong_token = Bearer::Stranger("invalid_token");
-    let key = |value: &str| vec![("x-api-key", value.to_owned())];
-    let good = token("service_role");
-    let mut all = vec![
-        ("none".to_owned(), vec![], Bearer::Stranger("missing_credentials")),
-        ("key".to_owned(), key(API_KEY), Bearer::Worker),
-        ("key: wrong".to_owned(), key("wrong"), wrong_key),
-        ("key: empty".to_owned(), key(""), wrong_key),
-        ("key: its beginning".to_owned(), key(&API_KEY[..API_KEY.len() - 1]), wrong_key),
-        ("key: and more".to_owned(), key(&format!("{API_KEY}0")), wrong_key),
-        ("key: in capitals".to_owned(), key(&API_KEY.to_uppercase()), wrong_key),
-        ("key: twice".to_owned(), [key(API_KEY), key(API_KEY)].concat(), wrong_key),
-        ("key wrong, token good".to_owned(), [key("wrong"), bearer(&good)].concat(), wrong_key),
-        ("key as a token".to_owned(), bearer(API_KEY), wrong_token),
-        ("key in apikey".to_owned(), vec![("apikey", API_KEY.to_owned())], wrong_token),
-        ("the secret as a token".to_owned(), bearer(JWT_SECRET), wrong_token),
-        ("Basic".to_owned(), vec![("authorization", "Basic dGVzdDp0ZXN0".to_owned())], wrong_token),
-        ("Bearer alone".to_owned(), vec![("authorization", "Bearer".to_owned())], wrong_token),
-        ("bearer in small letters".to_owned(), vec![("authorization", format!("bearer {good}"))], Bearer::Worker),
-        ("two tokens".to_owned(), [bearer(&good), bearer(&good)].concat(), wrong_token),
-    ];
-    for (name, token, whom) in tokens() {
-        all.push((format!("token: {name}"), bearer(&token), whom));
-        all.push((format!("apikey: {name}"), vec![("apikey", token)], whom));
-    }
-    all
 }
 
 /// Shows each of `credentials` at each route and returns how many answers were as they should be: all, or it panics.
@@ -146,10 +67,21 @@ async fn try_all(app: &App, credentials: &[(String, Shown, Bearer)]) -> BTreeMap
     let mut counts = BTreeMap::new();
     for route in routes() {
         for (name, shown, whom) in credentials {
-            let with = |request: RequestBuilder, (header, value): &(&str, String)| request.header(*header, value);
-            let answer = app.api.send(shown.iter().fold(route.request(&app.api), with)).await;
+            let with = |request: RequestBuilder, (header, value): &(&str, String)| {
+                request.header(*header, value)
+            };
+            let answer = app
+                .api
+                .send(shown.iter().fold(route.request(&app.api), with))
+                .await;
             let (status, code) = whom.verdict(route.0);
-            assert_eq!((answer.status, answer.code().as_str()), (status, code), "{name} at {}: {}", route.2, answer.text);
+            assert_eq!(
+                (answer.status, answer.code().as_str()),
+                (status, code),
+                "{name} at {}: {}",
+                route.2,
+                answer.text
+            );
             match status {
                 200 => answer.assert_form(),
                 _ => answer.assert_refused(status, code),
@@ -159,7 +91,12 @@ async fn try_all(app: &App, credentials: &[(String, Shown, Bearer)]) -> BTreeMap
                 "missing_credentials" => "Bearer",
                 _ => "Bearer error=\"invalid_token\"",
             };
-            assert_eq!(answer.header("www-authenticate"), challenge, "{name} at {}", route.2);
+            assert_eq!(
+                answer.header("www-authenticate"),
+                challenge,
+                "{name} at {}",
+                route.2
+            );
             *counts.entry(status).or_default() += 1;
         }
     }
@@ -170,8 +107,14 @@ async fn try_all(app: &App, credentials: &[(String, Shown, Bearer)]) -> BTreeMap
 async fn every_route_meets_every_kind_of_credentials() {
     let app = App::start().await;
     let counts = try_all(&app, &credentials()).await;
-    println!("key or token: {} combinations of route and credentials, by status {counts:?}", counts.values().sum::<usize>());
-    assert_eq!(counts.values().sum::<usize>(), routes().len() * credentials().len());
+    println!(
+        "key or token: {} combinations of route and credentials, by status {counts:?}",
+        counts.values().sum::<usize>()
+    );
+    assert_eq!(
+        counts.values().sum::<usize>(),
+        routes().len() * credentials().len()
+    );
 }
 
 #[tokio::test]
@@ -182,7 +125,9 @@ async fn where_a_token_is_required_a_key_is_nothing() {
         let token_only = |(name, shown, whom): (String, Shown, Bearer)| {
             // A key is not even looked at: what counts is the token beside it.
             let whom = match shown.iter().any(|(header, _)| *header == "x-api-key") {
-                true if shown.iter().any(|(header, _)| *header == "authorization") => Bearer::Worker,
+                true if shown.iter().any(|(header, _)| *header == "authorization") => {
+                    Bearer::Worker
+                }
                 true => missing,
                 false => whom,
             };
@@ -190,7 +135,10 @@ async fn where_a_token_is_required_a_key_is_nothing() {
         };
         let credentials: Vec<_> = credentials().into_iter().map(token_only).collect();
         let counts = try_all(&app, &credentials).await;
-        println!("token required ({require}): {} combinations, by status {counts:?}", counts.values().sum::<usize>());
+        println!(
+            "token required ({require}): {} combinations, by status {counts:?}",
+            counts.values().sum::<usize>()
+        );
     }
 }
 
@@ -198,11 +146,20 @@ async fn where_a_token_is_required_a_key_is_nothing() {
 async fn without_a_secret_no_token_counts() {
     let app = App::start_with(&[("supabase_jwt_secret", "")]).await;
     let missing = Bearer::Stranger("missing_credentials");
-    let mut credentials: Vec<_> =
-        tokens().into_iter().map(|(name, token, _)| (name.to_owned(), bearer(&token), missing)).collect();
-    credentials.push(("key".to_owned(), vec![("x-api-key", API_KEY.to_owned())], Bearer::Worker));
+    let mut credentials: Vec<_> = tokens()
+        .into_iter()
+        .map(|(name, token, _)| (name.to_owned(), bearer(&token), missing))
+        .collect();
+    credentials.push((
+        "key".to_owned(),
+        vec![("x-api-key", API_KEY.to_owned())],
+        Bearer::Worker,
+    ));
     let counts = try_all(&app, &credentials).await;
-    println!("key only: {} combinations, by status {counts:?}", counts.values().sum::<usize>());
+    println!(
+        "key only: {} combinations, by status {counts:?}",
+        counts.values().sum::<usize>()
+    );
 }
 
 #[tokio::test]
@@ -210,16 +167,32 @@ async fn without_a_key_none_counts() {
     let app = App::start_with(&[("collab_api_key", "")]).await;
     let missing = Bearer::Stranger("missing_credentials");
     let credentials = [
-        ("key".to_owned(), vec![("x-api-key", API_KEY.to_owned())], missing),
-        ("empty key".to_owned(), vec![("x-api-key", String::new())], missing),
-        ("token".to_owned(), bearer(&token("service_role")), Bearer::Worker),
+        (
+            "key".to_owned(),
+            vec![("x-api-key", API_KEY.to_owned())],
+            missing,
+        ),
+        (
+            "empty key".to_owned(),
+            vec![("x-api-key", String::new())],
+            missing,
+        ),
+        (
+            "token".to_owned(),
+            bearer(&token("service_role")),
+            Bearer::Worker,
+        ),
     ];
     try_all(&app, &credentials).await;
 }
 
 #[tokio::test]
 async fn issuer_and_audience_are_asked_for_where_they_are_set() {
-    let app = App::start_with(&[("collab_jwt_issuer", "https://issuer.example"), ("collab_jwt_audience", "millrace")]).await;
+    let app = App::start_with(&[
+        ("collab_jwt_issuer", "https://issuer.example"),
+        ("collab_jwt_audience", "millrace"),
+    ])
+    .await;
     let invalid = Bearer::Stranger("invalid_token");
     let with = |claims: Value| {
         let mut all = json!({"role": "service_role", "exp": now() + 3600});
@@ -229,12 +202,32 @@ async fn issuer_and_audience_are_asked_for_where_they_are_set() {
         bearer(&signed(&all, JWT_SECRET))
     };
     let credentials = [
-        ("both", json!({"iss": "https://issuer.example", "aud": "millrace"}), Bearer::Worker),
-        ("one of two", json!({"iss": "https://issuer.example", "aud": ["another", "millrace"]}), Bearer::Worker),
-        ("no audience", json!({"iss": "https://issuer.example"}), invalid),
+        (
+            "both",
+            json!({"iss": "https://issuer.example", "aud": "millrace"}),
+            Bearer::Worker,
+        ),
+        (
+            "one of two",
+            json!({"iss": "https://issuer.example", "aud": ["another", "millrace"]}),
+            Bearer::Worker,
+        ),
+        (
+            "no audience",
+            json!({"iss": "https://issuer.example"}),
+            invalid,
+        ),
         ("no issuer", json!({"aud": "millrace"}), invalid),
-        ("another issuer", json!({"iss": "https://another.example", "aud": "millrace"}), invalid),
-        ("another audience", json!({"iss": "https://issuer.example", "aud": "another"}), invalid),
+        (
+            "another issuer",
+            json!({"iss": "https://another.example", "aud": "millrace"}),
+            invalid,
+        ),
+        (
+            "another audience",
+            json!({"iss": "https://issuer.example", "aud": "another"}),
+            invalid,
+        ),
     ]
     .map(|(name, claims, whom)| (name.to_owned(), with(claims), whom));
     try_all(&app, &credentials).await;
@@ -246,31 +239,56 @@ async fn what_is_not_configured_lets_nobody_in() {
     for variables in [
         [("supabase_jwt_secret", ""), ("collab_api_key", "")],
         [("supabase_jwt_secret", ""), ("collab_require_jwt", "1")],
-        [("supabase_jwt_secret", "short"), ("collab_require_jwt", "0")],
+        [
+            ("supabase_jwt_secret", "short"),
+            ("collab_require_jwt", "0"),
+        ],
         [("collab_jwt_mode", "jwks"), ("collab_require_jwt", "1")],
         [("collab_jwt_mode", "jwks"), ("collab_require_jwt", "0")],
         [("collab_jwt_mode", "nonsense"), ("collab_require_jwt", "0")],
-        [("collab_require_jwt", "yes please"), ("collab_jwt_mode", "local")],
+        [
+            ("collab_require_jwt", "yes please"),
+            ("collab_jwt_mode", "local"),
+        ],
     ] {
         let app = App::start_with(&variables).await;
         for route in routes() {
-            for shown in [vec![], vec![("x-api-key", API_KEY.to_owned())], vec![("x-api-key", String::new())], bearer(&token("service_role"))] {
-                let with = |request: RequestBuilder, (header, value): &(&str, String)| request.header(*header, value);
-                let answer = app.api.send(shown.iter().fold(route.request(&app.api), with)).await;
+            for shown in [
+                vec![],
+                vec![("x-api-key", API_KEY.to_owned())],
+                vec![("x-api-key", String::new())],
+                bearer(&token("service_role")),
+            ] {
+                let with = |request: RequestBuilder, (header, value): &(&str, String)| {
+                    request.header(*header, value)
+                };
+                let answer = app
+                    .api
+                    .send(shown.iter().fold(route.request(&app.api), with))
+                    .await;
                 answer.assert_refused(503, "auth_not_configured");
                 combinations += 1;
             }
         }
         app.shutdown().await;
     }
-    println!("not configured: {combinations} combinations of configuration, route and credentials, all 503");
+    println!(
+        "not configured: {combinations} combinations of configuration, route and credentials, all 503"
+    );
 }
 
 #[tokio::test]
 async fn nobody_learns_what_is_wrong_with_a_request_before_he_is_let_in() {
     let app = App::start().await;
     for route in routes().into_iter().filter(|route| route.0 == Asks::Work) {
-        let request = app.api.bare(route.1, route.2).header("content-type", "application/json").body("{");
-        app.api.send(request).await.assert_refused(401, "missing_credentials");
+        let request = app
+            .api
+            .bare(route.1, route.2)
+            .header("content-type", "application/json")
+            .body("{");
+        app.api
+            .send(request)
+            .await
+            .assert_refused(401, "missing_credentials");
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use millrace::cluster::{Cluster, Keep};
-use millrace::database::{ensure_functions_login, outbound_host};
+use millrace::database::ensure_functions_login;
 use millrace::migrate::migrate;
 use millrace_tests::api::{Answer, Api};
 use millrace_tests::app::App;
@@ -33,14 +33,21 @@ struct Own {
 impl Own {
     async fn start() -> Self {
         let scratch = Scratch::new();
-        let cluster = Cluster::start(&scratch.path().join("postgres"), Keep::Durable).await.expect("a cluster");
+        let cluster = Cluster::start(&scratch.path().join("postgres"), Keep::Durable)
+            .await
+            .expect("a cluster");
         let owner_url = cluster.url("postgres");
         migrate(&owner_url).await.expect("the schema");
-        let url = ensure_functions_login(&owner_url, "of-this-cluster").await.expect("a login");
-        let host = outbound_host(&url).expect("an address");
-        let database = Database::open(&owner_url).await;
-        let app = App::serve(database, &[("database_url", &url), ("database_host", &host)]).await;
-        Self { app, cluster, _scratch: scratch }
+        let url = ensure_functions_login(&owner_url, "millrace_app", "of-this-cluster")
+            .await
+            .expect("a login");
+        let database = Database::open(&owner_url).await.with_functions_url(&url);
+        let app = App::serve(database, &[]).await;
+        Self {
+            app,
+            cluster,
+            _scratch: scratch,
+        }
     }
 
     /// A new connection as the owner: the one that came with the application did not survive a restart.
@@ -54,10 +61,22 @@ fn requests(api: &Api) -> [reqwest::RequestBuilder; 6] {
     let post = |path: &str, body: Value| api.request(Method::POST, path).json(&body);
     let id = "00000000-0000-4000-8000-000000000000";
     [
-        post("/api/collab/task.assign", json!({"type": "t", "executorId": "e"})),
-        post("/api/collab/task.claim", json!({"executorId": "none", "workerId": "w"})),
-        post("/api/collab/task.result", json!({"results": [{"jobId": id, "type": "t", "ok": true}]})),
-        post("/api/collab/workers/heartbeat", json!({"agentId": "a", "executorId": "e", "status": "idle"})),
+        post(
+            "/api/collab/task.assign",
+            json!({"type": "t", "executorId": "e"}),
+        ),
+        post(
+            "/api/collab/task.claim",
+            json!({"executorId": "none", "workerId": "w"}),
+        ),
+        post(
+            "/api/collab/task.result",
+            json!({"results": [{"jobId": id, "type": "t", "ok": true}]}),
+        ),
+        post(
+            "/api/collab/workers/heartbeat",
+            json!({"agentId": "a", "executorId": "e", "status": "idle"}),
+        ),
         api.request(Method::GET, "/api/collab/workers/active"),
         api.bare(Method::GET, "/api/collab/health"),
     ]
@@ -82,7 +101,11 @@ async fn a_database_that_is_gone_is_a_503_and_the_functions_recover_by_themselve
         for request in requests(&api) {
             let start = Instant::now();
             assert_unavailable(&api.send(request).await);
-            assert!(start.elapsed() < SOON, "round {round}: {:?}", start.elapsed());
+            assert!(
+                start.elapsed() < SOON,
+                "round {round}: {:?}",
+                start.elapsed()
+            );
         }
     }
 
@@ -90,7 +113,10 @@ async fn a_database_that_is_gone_is_a_503_and_the_functions_recover_by_themselve
     for request in requests(&api) {
         api.send(request).await.ok();
     }
-    let job = api.claim_one("kept", "w").await.expect("what was enqueued is kept");
+    let job = api
+        .claim_one("kept", "w")
+        .await
+        .expect("what was enqueued is kept");
     assert_eq!(job["id"], id);
 }
 
@@ -115,7 +141,10 @@ async fn connections_that_died_in_the_pool_are_not_handed_out() {
 async fn a_server_that_never_answers_is_given_up() {
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = silent.local_addr().expect("an address");
-    let (url, host) = (format!("postgres://u:p@{address}/d"), format!("postgres://{address}"));
+    let (url, host) = (
+        format!("postgres://u:p@{address}/d"),
+        format!("postgres://{address}"),
+    );
     let app = App::start_with(&[("database_url", &url), ("database_host", &host)]).await;
     let start = Instant::now();
     assert_unavailable(&app.api.get("/api/collab/health").await);
@@ -191,17 +220,31 @@ impl Worker {
 async fn kill(database: &Database) {
     let sql = "select split_part(pg_read_file('postmaster.pid'), e'\\n', 1)::int \
                union all select pid from pg_stat_activity where pid <> pg_backend_pid()";
-    let pids: Vec<i32> = database.all(sql, &[]).await.iter().map(|row| row.get(0)).collect();
-    assert!(send("KILL", pids[0].unsigned_abs()), "the postmaster is killed");
+    let pids: Vec<i32> = database
+        .all(sql, &[])
+        .await
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    assert!(
+        send("KILL", pids[0].unsigned_abs()),
+        "the postmaster is killed"
+    );
     for pid in pids {
-        eventually("the server's processes end", async || has_ended(pid.unsigned_abs()).then_some(())).await;
+        eventually("the server's processes end", async || {
+            has_ended(pid.unsigned_abs()).then_some(())
+        })
+        .await;
     }
 }
 
 /// Waits until the workers have finished `more` jobs.
 async fn progress(tally: &Tally, more: usize) {
     let goal = tally.finished.load(Ordering::Relaxed) + more;
-    eventually("the workers go on", async || (tally.finished.load(Ordering::Relaxed) >= goal).then_some(())).await;
+    eventually("the workers go on", async || {
+        (tally.finished.load(Ordering::Relaxed) >= goal).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -210,8 +253,15 @@ async fn under_load_two_restarts_and_a_crash_lose_no_job_and_double_none() {
     const STRETCH: usize = 150;
     let mut own = Own::start().await;
     let tally = Arc::new(Tally::default());
-    own.app.database.run("select millrace.configure_queue('load', backoff_base => '0')").await;
-    let worker = |name: String| Worker { api: own.app.api.clone(), name, tally: tally.clone() };
+    own.app
+        .database
+        .run("select millrace.configure_queue('load', backoff_base => '0')")
+        .await;
+    let worker = |name: String| Worker {
+        api: own.app.api.clone(),
+        name,
+        tally: tally.clone(),
+    };
     let mut workers = JoinSet::new();
     for number in 0..WORKERS {
         workers.spawn(worker(format!("worker-{number}")).run());
@@ -223,19 +273,32 @@ async fn under_load_two_restarts_and_a_crash_lose_no_job_and_double_none() {
         progress(&tally, STRETCH).await;
     }
     kill(&own.database().await).await;
-    own.cluster.restart().await.expect("a start after the crash");
+    own.cluster
+        .restart()
+        .await
+        .expect("a start after the crash");
     progress(&tally, STRETCH).await;
     tally.stop.store(true, Ordering::Relaxed);
     let assigned: BTreeSet<String> = workers.join_all().await.into_iter().flatten().collect();
 
     // Claims whose answers were lost hold leases that nobody knows of: those run out.
     let database = own.database().await;
-    let lost: i64 = database.one("select count(*) from millrace.lease", &[]).await.get(0);
+    let lost: i64 = database
+        .one("select count(*) from millrace.lease", &[])
+        .await
+        .get(0);
     database.set_clock_ahead(601.0).await;
     let last = worker("the last".to_owned());
     eventually("the queue is empty", async || {
         last.work(100).await;
-        database.all("select from millrace.ready union all select from millrace.lease", &[]).await.is_empty().then_some(())
+        database
+            .all(
+                "select from millrace.ready union all select from millrace.lease",
+                &[],
+            )
+            .await
+            .is_empty()
+            .then_some(())
     })
     .await;
 
@@ -243,9 +306,17 @@ async fn under_load_two_restarts_and_a_crash_lose_no_job_and_double_none() {
                (select count(*) from millrace.attempt a where a.job_id = j.id and a.outcome = 'succeeded') from millrace.job j";
     let rows = database.all(sql, &[]).await;
     let known: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
-    assert_eq!(known, assigned, "what clients were told is enqueued, and what is");
+    assert_eq!(
+        known, assigned,
+        "what clients were told is enqueued, and what is"
+    );
     for row in &rows {
-        assert_eq!((row.get::<_, i64>(1), row.get::<_, i64>(2)), (1, 1), "job {}", row.get::<_, String>(0));
+        assert_eq!(
+            (row.get::<_, i64>(1), row.get::<_, i64>(2)),
+            (1, 1),
+            "job {}",
+            row.get::<_, String>(0)
+        );
     }
     database.assert_no_job_misplaced().await;
     println!(

@@ -22,29 +22,53 @@ impl Probe {
     async fn start() -> Self {
         let (scratch, database) = (Scratch::new(), Database::fresh().await);
         let address = millrace::database::outbound_host(database.url()).expect("an address");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/wasm32-wasip2/component/fixture_probe.wasm");
+        let source = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../target/wasm32-wasip2/component/fixture_probe.wasm"
+        );
         let text = format!(
             "spin_manifest_version = 2\n[application]\nname = \"denied\"\n[[trigger.http]]\nroute = \"/...\"\ncomponent = \"probe\"\n\
              [component.probe]\nsource = \"{source}\"\nallowed_outbound_hosts = [\"{address}\"]\n"
         );
         let file = scratch.path().join("spin.toml");
         std::fs::write(&file, text).expect("a manifest");
-        let server = host().await.serve(options(file, BTreeMap::new())).await.expect("the fixture serves");
-        Self { server, database, client: Client::new(), _scratch: scratch }
+        let server = host()
+            .await
+            .serve(options(file, BTreeMap::new()))
+            .await
+            .expect("the fixture serves");
+        Self {
+            server,
+            database,
+            client: Client::new(),
+            _scratch: scratch,
+        }
     }
 
     /// What comes of a statement that a component runs with the functions' login.
     async fn run(&self, statement: &str) -> String {
-        let request = self.client.get(format!("http://{}/sql", self.server.addr()));
-        let request = request.header("address", self.database.functions_url()).header("argument", statement);
-        request.send().await.expect("an answer").text().await.expect("a body")
+        let request = self
+            .client
+            .get(format!("http://{}/sql", self.server.addr()));
+        let request = request
+            .header("address", self.database.functions_url())
+            .header("argument", statement);
+        request
+            .send()
+            .await
+            .expect("an answer")
+            .text()
+            .await
+            .expect("a body")
     }
 }
 
 #[tokio::test]
 async fn the_functions_role_can_call_the_api_and_nothing_else() {
     let probe = Probe::start().await;
-    let allowed = probe.run("select millrace_api.collab_health('{}')::text").await;
+    let allowed = probe
+        .run("select millrace_api.collab_health('{}')::text")
+        .await;
     assert!(allowed.contains("timestamp"), "{allowed}");
 
     let sql = "select format('select from %I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace \
@@ -54,7 +78,11 @@ async fn the_functions_role_can_call_the_api_and_nothing_else() {
                from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'millrace' and p.prokind = 'f'";
     let found = probe.database.all(sql, &[]).await;
     let mut statements: Vec<String> = found.iter().map(|row| row.get(0)).collect();
-    assert!(statements.len() > 60, "tables and functions: {}", statements.len());
+    assert!(
+        statements.len() > 60,
+        "tables and functions: {}",
+        statements.len()
+    );
     statements.extend(
         [
             "insert into millrace.ready values (1, now(), 1, 1)",
@@ -76,10 +104,18 @@ async fn the_functions_role_can_call_the_api_and_nothing_else() {
     );
     for statement in &statements {
         let answer = probe.run(statement).await;
-        let refused = ["42501", "permission denied", "must be"].iter().any(|word| answer.contains(word));
-        assert!(answer.starts_with("error") && refused, "{statement}: {answer}");
+        let refused = ["42501", "permission denied", "must be"]
+            .iter()
+            .any(|word| answer.contains(word));
+        assert!(
+            answer.starts_with("error") && refused,
+            "{statement}: {answer}"
+        );
     }
-    println!("{} statements by the functions' login, all refused", statements.len());
+    println!(
+        "{} statements by the functions' login, all refused",
+        statements.len()
+    );
 }
 
 #[tokio::test]
@@ -88,42 +124,75 @@ async fn a_function_reaches_only_the_host_that_it_may() {
     for (method, path, body) in [
         (Method::GET, "/api/collab/health", ""),
         (Method::GET, "/api/collab/workers/active", ""),
-        (Method::POST, "/api/collab/task.claim", r#"{"executorId":"e","workerId":"w"}"#),
+        (
+            Method::POST,
+            "/api/collab/task.claim",
+            r#"{"executorId":"e","workerId":"w"}"#,
+        ),
     ] {
-        let request = app.api.request(method, path).header("content-type", "application/json").body(body);
-        app.api.send(request).await.assert_refused(503, "database_unavailable");
+        let request = app
+            .api
+            .request(method, path)
+            .header("content-type", "application/json")
+            .body(body);
+        app.api
+            .send(request)
+            .await
+            .assert_refused(503, "database_unavailable");
     }
 }
 
 #[tokio::test]
 async fn a_database_that_refuses_the_login_is_told_without_a_name() {
     let database = Database::fresh().await;
-    let url = database.functions_url().replace("millrace_app:", "millrace_app:wrong");
+    let url = database
+        .functions_url()
+        .replace("millrace_app:", "millrace_app:wrong");
     let app = App::serve(database, &[("database_url", &url)]).await;
     let answer = app.api.get("/api/collab/health").await;
     answer.assert_refused(503, "database_unavailable");
-    assert!(!answer.text.contains("wrong") && !answer.text.contains("password"), "{}", answer.text);
+    assert!(
+        !answer.text.contains("wrong") && !answer.text.contains("password"),
+        "{}",
+        answer.text
+    );
 }
 
 #[tokio::test]
 async fn a_database_without_the_schema_is_a_500_that_shows_nothing() {
     let app = App::start().await;
     app.database.run("drop schema millrace_api cascade").await;
-    app.api.get("/api/collab/health").await.assert_refused(500, "internal_error");
+    app.api
+        .get("/api/collab/health")
+        .await
+        .assert_refused(500, "internal_error");
 }
 
 #[test]
 fn every_component_has_only_what_it_needs() {
     let manifest = Manifest::load(&manifest()).expect("the project's manifest");
     for (name, component) in &manifest.components {
-        let hosts: Vec<_> = component.allowed_outbound_hosts.iter().map(ToString::to_string).collect();
+        let hosts: Vec<_> = component
+            .allowed_outbound_hosts
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(hosts, ["{{ database_host }}"], "{name}");
         assert!(component.environment.is_empty(), "{name}");
-        let variables: Vec<_> = component.variables.keys().map(ToString::to_string).collect();
+        let variables: Vec<_> = component
+            .variables
+            .keys()
+            .map(ToString::to_string)
+            .collect();
         let expected: &[&str] = match name.as_str() {
             "health" => &["database_url"],
             _ => &[
-                "collab_api_key", "collab_jwt_audience", "collab_jwt_issuer", "collab_jwt_mode", "collab_require_jwt", "database_url",
+                "collab_api_key",
+                "collab_jwt_audience",
+                "collab_jwt_issuer",
+                "collab_jwt_mode",
+                "collab_require_jwt",
+                "database_url",
                 "supabase_jwt_secret",
             ],
         };
@@ -135,7 +204,10 @@ fn every_component_has_only_what_it_needs() {
 async fn a_missing_variable_and_an_unknown_key_are_named_at_the_start() {
     let (status, said) = run(command(&["serve", "--listen", "127.0.0.1:0"])).await;
     assert!(!status.success());
-    for name in ["database_url (SPIN_VARIABLE_DATABASE_URL)", "database_host (SPIN_VARIABLE_DATABASE_HOST)"] {
+    for name in [
+        "database_url (SPIN_VARIABLE_DATABASE_URL)",
+        "database_host (SPIN_VARIABLE_DATABASE_HOST)",
+    ] {
         assert!(said.contains(name), "{said}");
     }
 
@@ -152,6 +224,9 @@ async fn a_missing_variable_and_an_unknown_key_are_named_at_the_start() {
         let mut command = command(&["serve", "--listen", "127.0.0.1:0", "--manifest"]);
         command.arg(&file);
         let (status, said) = run(command).await;
-        assert!(!status.success() && said.contains(named) && said.contains("spin.toml"), "{named}: {said}");
+        assert!(
+            !status.success() && said.contains(named) && said.contains("spin.toml"),
+            "{named}: {said}"
+        );
     }
 }

@@ -12,7 +12,13 @@ use tokio_postgres::Client;
 /// A database whose queue `q` is tended at every claim, so that floors move as early as they may.
 async fn fresh() -> Database {
     let database = Database::fresh().await;
-    database.rewrite_function("millrace.tend(int)", "interval := '1 second'", "interval := '0'").await;
+    database
+        .rewrite_function(
+            "millrace.tend(int)",
+            "interval := '1 second'",
+            "interval := '0'",
+        )
+        .await;
     // Queue and lane are there before any of the tests' transactions begins.
     queue::enqueue(database.client(), json!({ "queue": "q", "type": "t" })).await;
     claim_and_finish(&database, 1).await;
@@ -21,8 +27,13 @@ async fn fresh() -> Database {
 
 /// The rule as it was once designed: the note is a snapshot's xmax, not an id assigned after the clock was read.
 async fn note_xmax(database: &Database) {
-    let (from, to) = ("v_noted_xid := pg_current_xact_id()", "v_noted_xid := pg_snapshot_xmax(pg_current_snapshot())");
-    database.rewrite_function("millrace.tend(int)", from, to).await;
+    let (from, to) = (
+        "v_noted_xid := pg_current_xact_id()",
+        "v_noted_xid := pg_snapshot_xmax(pg_current_snapshot())",
+    );
+    database
+        .rewrite_function("millrace.tend(int)", from, to)
+        .await;
 }
 
 /// Claims and finishes whatever is there; asserts how many that were.
@@ -33,7 +44,9 @@ async fn claim_and_finish(database: &Database, expected: usize) {
 async fn claimed(database: &Database) -> usize {
     let claimed = queue::claim(database.client(), "q", "ann", 100).await;
     for lease in &claimed {
-        queue::report(database.client(), lease, Outcome::Succeeded).await.expect("a report");
+        queue::report(database.client(), lease, Outcome::Succeeded)
+            .await
+            .expect("a report");
     }
     claimed.len()
 }
@@ -63,25 +76,44 @@ async fn writer(database: &Database) -> Client {
 }
 
 async fn end(client: &Client, how: &str) {
-    client.batch_execute(how).await.expect("the end of a transaction");
+    client
+        .batch_execute(how)
+        .await
+        .expect("the end of a transaction");
 }
 
 async fn floor_is_past(database: &Database, instant: &str) -> bool {
-    database.one("select bool_and(floor > $1::text::timestamptz) from millrace.lane", &[&instant]).await.get(0)
+    database
+        .one(
+            "select bool_and(floor > $1::text::timestamptz) from millrace.lane",
+            &[&instant],
+        )
+        .await
+        .get(0)
 }
 
 async fn now(database: &Database) -> String {
-    database.one("select millrace.clock()::text", &[]).await.get(0)
+    database
+        .one("select millrace.clock()::text", &[])
+        .await
+        .get(0)
 }
 
 #[tokio::test]
 async fn floors_wait_for_every_open_writer() {
     let database = fresh().await;
     let begun = now(&database).await;
-    let writers = [writer(&database).await, writer(&database).await, writer(&database).await];
+    let writers = [
+        writer(&database).await,
+        writer(&database).await,
+        writer(&database).await,
+    ];
     for (at, how) in [(1, "commit"), (2, "rollback"), (0, "commit")] {
         tend(&database).await;
-        assert!(!floor_is_past(&database, &begun).await, "a floor passed an open writer");
+        assert!(
+            !floor_is_past(&database, &begun).await,
+            "a floor passed an open writer"
+        );
         end(&writers[at], how).await;
         claim_and_finish(&database, usize::from(how == "commit")).await;
     }
@@ -105,10 +137,19 @@ async fn a_note_of_a_snapshots_xmax_would_lose_jobs() {
             break;
         }
         claimed(&database).await;
-        assert!(Instant::now() < deadline, "the broken rule never let a floor pass an open writer");
+        assert!(
+            Instant::now() < deadline,
+            "the broken rule never let a floor pass an open writer"
+        );
     }
     tend(&database).await;
-    let lost: i64 = database.one("select count(*) from millrace.ready where run_at <= millrace.clock()", &[]).await.get(0);
+    let lost: i64 = database
+        .one(
+            "select count(*) from millrace.ready where run_at <= millrace.clock()",
+            &[],
+        )
+        .await
+        .get(0);
     assert_eq!(lost, 1, "a due job that no claim finds");
 }
 
@@ -125,13 +166,22 @@ async fn every_committed_job_is_claimed_however_writers_overlap() {
         match state % 8 {
             0..=2 if open.len() < 8 => open.push(writer(&database).await),
             3 | 4 if !open.is_empty() => {
-                let client = open.swap_remove(usize::try_from(state >> 32).expect("64 bits") % open.len());
-                let how = if state & 0x100 == 0 { "commit" } else { "rollback" };
+                let client =
+                    open.swap_remove(usize::try_from(state >> 32).expect("64 bits") % open.len());
+                let how = if state & 0x100 == 0 {
+                    "commit"
+                } else {
+                    "rollback"
+                };
                 end(&client, how).await;
                 committed += usize::from(how == "commit");
             }
             _ => {
-                assert_eq!(claimed(&database).await, committed, "step {step}: a committed job was not found");
+                assert_eq!(
+                    claimed(&database).await,
+                    committed,
+                    "step {step}: a committed job was not found"
+                );
                 total += committed;
                 committed = 0;
             }
@@ -145,7 +195,11 @@ async fn every_committed_job_is_claimed_however_writers_overlap() {
 async fn a_long_reader_holds_no_floor_back() {
     let database = fresh().await;
     let reader = database.connect().await;
-    end(&reader, "begin isolation level repeatable read; select count(*) from millrace.job").await;
+    end(
+        &reader,
+        "begin isolation level repeatable read; select count(*) from millrace.job",
+    )
+    .await;
     queue::enqueue(database.client(), json!({ "queue": "q", "type": "t" })).await;
     claim_and_finish(&database, 1).await;
     let after = now(&database).await;
@@ -157,7 +211,13 @@ async fn a_long_reader_holds_no_floor_back() {
 /// as it should: a claim that tends keeps others from it until it ends.
 async fn clock_of_the_session() -> Database {
     let database = fresh().await;
-    database.rewrite_function("millrace.tend(int)", "interval := '0'", "interval := '1 second'").await;
+    database
+        .rewrite_function(
+            "millrace.tend(int)",
+            "interval := '0'",
+            "interval := '1 second'",
+        )
+        .await;
     database
         .run(
             "create or replace function millrace.clock() returns timestamptz language sql volatile parallel safe
@@ -168,7 +228,10 @@ async fn clock_of_the_session() -> Database {
 }
 
 async fn ahead(client: &Client, seconds: u32) {
-    client.batch_execute(&format!("set test.ahead = '{seconds} seconds'")).await.expect("a setting");
+    client
+        .batch_execute(&format!("set test.ahead = '{seconds} seconds'"))
+        .await
+        .expect("a setting");
 }
 
 /// A claim that is still open holds a lease that nobody sees, and meanwhile its end comes and goes. Returns whether the
@@ -177,9 +240,18 @@ async fn late_lease_is_found(database: &Database, begin: u32) -> bool {
     let worker = database.connect().await;
     ahead(&worker, begin).await;
     ahead(database.client(), begin).await;
-    queue::enqueue(&worker, json!({ "queue": "q", "type": "t", "lease_seconds": 1 })).await;
-    let want = Want { job_type: Some("none"), ..Want::any("q", "ann", 1) };
-    queue::try_claim(database.client(), want).await.expect("a claim that only tends");
+    queue::enqueue(
+        &worker,
+        json!({ "queue": "q", "type": "t", "lease_seconds": 1 }),
+    )
+    .await;
+    let want = Want {
+        job_type: Some("none"),
+        ..Want::any("q", "ann", 1)
+    };
+    queue::try_claim(database.client(), want)
+        .await
+        .expect("a claim that only tends");
     end(&worker, "begin").await;
     assert_eq!(queue::claim(&worker, "q", "bob", 1).await.len(), 1);
     for later in [10, 20, 30] {
@@ -200,7 +272,10 @@ async fn late_lease_is_found(database: &Database, begin: u32) -> bool {
 async fn the_floor_of_leases_waits_for_open_claims() {
     let database = clock_of_the_session().await;
     for round in 1..=20 {
-        assert!(late_lease_is_found(&database, round * 2000).await, "round {round}");
+        assert!(
+            late_lease_is_found(&database, round * 2000).await,
+            "round {round}"
+        );
     }
     database.assert_no_job_misplaced().await;
 }
@@ -208,15 +283,26 @@ async fn the_floor_of_leases_waits_for_open_claims() {
 #[tokio::test]
 async fn a_note_of_a_snapshots_xmax_would_lose_leases() {
     let database = clock_of_the_session().await;
-    database.rewrite_function("millrace.sweep_floors(int)", "begin", "begin return;").await; // it would heal this
+    database
+        .rewrite_function("millrace.sweep_floors(int)", "begin", "begin return;")
+        .await; // it would heal this
     note_xmax(&database).await;
     let deadline = Instant::now() + PATIENCE;
     let mut begin = 2000;
     while late_lease_is_found(&database, begin).await {
-        assert!(Instant::now() < deadline, "the broken rule never let a floor pass an open claim");
+        assert!(
+            Instant::now() < deadline,
+            "the broken rule never let a floor pass an open claim"
+        );
         begin += 2000;
     }
-    let lost: i64 = database.one("select count(*) from millrace.lease where expires_at < millrace.clock()", &[]).await.get(0);
+    let lost: i64 = database
+        .one(
+            "select count(*) from millrace.lease where expires_at < millrace.clock()",
+            &[],
+        )
+        .await
+        .get(0);
     assert_eq!(lost, 1, "a lease that never expires");
 }
 
@@ -232,15 +318,32 @@ async fn a_clock_that_steps_back_hides_nothing_for_long() {
 
     // The lane is empty, and its floor is most of an hour ahead of everything that comes now.
     for round in 0..3 {
-        queue::enqueue(database.client(), json!({ "queue": "q", "type": "t", "lease_seconds": 1 })).await;
+        queue::enqueue(
+            database.client(),
+            json!({ "queue": "q", "type": "t", "lease_seconds": 1 }),
+        )
+        .await;
         let found = claimed(&database).await + claimed(&database).await;
-        assert_eq!(found, 1, "round {round}: a job enqueued after the step back");
+        assert_eq!(
+            found, 1,
+            "round {round}: a job enqueued after the step back"
+        );
     }
-    queue::enqueue(database.client(), json!({ "queue": "q", "type": "t", "lease_seconds": 5, "max_attempts": 1 })).await;
-    assert_eq!(queue::claim(database.client(), "q", "dies", 1).await.len(), 1);
+    queue::enqueue(
+        database.client(),
+        json!({ "queue": "q", "type": "t", "lease_seconds": 5, "max_attempts": 1 }),
+    )
+    .await;
+    assert_eq!(
+        queue::claim(database.client(), "q", "dies", 1).await.len(),
+        1
+    );
     database.set_clock_ahead(10.0).await;
     tend(&database).await;
-    let dead: i64 = database.one("select count(*) from millrace.dead_letter", &[]).await.get(0);
+    let dead: i64 = database
+        .one("select count(*) from millrace.dead_letter", &[])
+        .await
+        .get(0);
     assert_eq!(dead, 1, "a lease taken after the step back expires");
 }
 
@@ -251,7 +354,9 @@ async fn the_sweep_heals_what_lies_below_a_floor() {
     let begun = now(&database).await;
     tend_past(&database, &begun).await;
     queue::enqueue(database.client(), json!({ "queue": "q", "type": "t" })).await;
-    database.run("update millrace.ready set run_at = run_at - interval '1 hour'").await;
+    database
+        .run("update millrace.ready set run_at = run_at - interval '1 hour'")
+        .await;
     tend(&database).await;
     database.set_clock_ahead(301.0).await;
     assert_eq!(claimed(&database).await, 1);

@@ -9,12 +9,23 @@ const PATH: &str = "/api/collab/health";
 async fn anybody_may_ask() {
     let app = App::start().await;
     let bare = || app.api.bare(Method::GET, PATH);
-    for request in [bare(), bare().header("x-api-key", "wrong"), bare().bearer_auth("wrong"), app.api.request(Method::GET, PATH)] {
+    for request in [
+        bare(),
+        bare().header("x-api-key", "wrong"),
+        bare().bearer_auth("wrong"),
+        app.api.request(Method::GET, PATH),
+    ] {
         let health = app.api.send(request).await.ok();
         assert_eq!(health["ok"], true);
         assert_eq!(health.as_object().map(serde_json::Map::len), Some(2));
         let sql = "select abs(extract(epoch from clock_timestamp() - $1::text::timestamptz)) < 60";
-        assert!(app.database.one(sql, &[&health["timestamp"].as_str()]).await.get::<_, bool>(0), "{health}");
+        assert!(
+            app.database
+                .one(sql, &[&health["timestamp"].as_str()])
+                .await
+                .get::<_, bool>(0),
+            "{health}"
+        );
     }
 }
 

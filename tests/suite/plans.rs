@@ -24,7 +24,13 @@ async fn fill(database: &Database, jobs: i64) {
 
 /// Runs `sql` and returns the pages it touched.
 async fn buffers(client: &Client, sql: &str) -> i64 {
-    let row = client.query_one(&format!("explain (analyze, buffers, timing off, format json) {sql}"), &[]).await.expect(sql);
+    let row = client
+        .query_one(
+            &format!("explain (analyze, buffers, timing off, format json) {sql}"),
+            &[],
+        )
+        .await
+        .expect(sql);
     let plan: Value = row.get(0);
     let pages = |name: &str| plan[0]["Plan"][name].as_i64().expect("a count of pages");
     pages("Shared Hit Blocks") + pages("Shared Read Blocks")
@@ -46,7 +52,10 @@ fn claim(jobs: u32) -> String {
 /// Claims of 1 and of 100, as pages touched.
 async fn claims(database: &Database) -> (i64, i64) {
     let client = database.client();
-    (least(client, &claim(1)).await, least(client, &claim(100)).await)
+    (
+        least(client, &claim(1)).await,
+        least(client, &claim(100)).await,
+    )
 }
 
 /// Finishes every job that is due, a thousand at a time, as fast as SQL can.
@@ -72,13 +81,21 @@ async fn drain(database: &Database) {
 async fn floors_past(database: &Database, instant: &str) {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        database.one("select count(*) from millrace.claim('q', 'w', 1, type => 'none')", &[]).await;
+        database
+            .one(
+                "select count(*) from millrace.claim('q', 'w', 1, type => 'none')",
+                &[],
+            )
+            .await;
         let sql = "select (select bool_and(floor > $1::text::timestamptz) from millrace.lane where type = 't')
                       and (select bool_and(lease_floor > $1::text::timestamptz) from millrace.queue_clock)";
         if database.one(sql, &[&instant]).await.get(0) {
             return;
         }
-        assert!(Instant::now() < deadline, "the floors have not passed the dead entries");
+        assert!(
+            Instant::now() < deadline,
+            "the floors have not passed the dead entries"
+        );
     }
 }
 
@@ -87,50 +104,96 @@ async fn claims_touch_few_pages_with_100_000_ready_and_with_100_000_dead_entries
     let database = Database::fresh().await;
     fill(&database, JOBS).await;
     let ready = claims(&database).await;
-    println!("plans: with {JOBS} ready, a claim of 1 touches {} pages, of 100 {}", ready.0, ready.1);
+    println!(
+        "plans: with {JOBS} ready, a claim of 1 touches {} pages, of 100 {}",
+        ready.0, ready.1
+    );
     assert!(ready.0 < 200, "a claim of 1 touched {} pages", ready.0);
     assert!(ready.1 < 4000, "a claim of 100 touched {} pages", ready.1);
 
     // A session with an old snapshot: whatever is deleted from now on stays, for all that vacuum can do.
     let reader = database.connect().await;
-    reader.batch_execute("begin isolation level repeatable read; select count(*) from millrace.job").await.expect("a snapshot");
-    database.run("update millrace.queue set lease = '1 day'").await;
+    reader
+        .batch_execute("begin isolation level repeatable read; select count(*) from millrace.job")
+        .await
+        .expect("a snapshot");
+    database
+        .run("update millrace.queue set lease = '1 day'")
+        .await;
     drain(&database).await;
-    let drained: String = database.one("select millrace.clock()::text", &[]).await.get(0);
-    let left: i64 = database.one("select count(*) from millrace.ready", &[]).await.get(0);
+    let drained: String = database
+        .one("select millrace.clock()::text", &[])
+        .await
+        .get(0);
+    let left: i64 = database
+        .one("select count(*) from millrace.ready", &[])
+        .await
+        .get(0);
     assert_eq!(left, 0);
     floors_past(&database, &drained).await;
 
     fill(&database, 2000).await;
     let dead = claims(&database).await;
-    println!("plans: with {JOBS} dead entries held by a snapshot, a claim of 1 touches {} pages, of 100 {}", dead.0, dead.1);
-    assert!(dead.0 < 2 * ready.0 + 50, "a claim of 1 touched {} pages, {} without the dead entries", dead.0, ready.0);
-    assert!(dead.1 < 2 * ready.1 + 50, "a claim of 100 touched {} pages, {} without the dead entries", dead.1, ready.1);
+    println!(
+        "plans: with {JOBS} dead entries held by a snapshot, a claim of 1 touches {} pages, of 100 {}",
+        dead.0, dead.1
+    );
+    assert!(
+        dead.0 < 2 * ready.0 + 50,
+        "a claim of 1 touched {} pages, {} without the dead entries",
+        dead.0,
+        ready.0
+    );
+    assert!(
+        dead.1 < 2 * ready.1 + 50,
+        "a claim of 100 touched {} pages, {} without the dead entries",
+        dead.1,
+        ready.1
+    );
 
-    let expire = least(database.client(), "select millrace.expire_leases((select id from millrace.queue))").await;
+    let expire = least(
+        database.client(),
+        "select millrace.expire_leases((select id from millrace.queue))",
+    )
+    .await;
     println!("plans: a scan for expired leases touches {expire} pages beside {JOBS} dead ones");
-    assert!(expire < 100, "the scan for expired leases touched {expire} pages");
+    assert!(
+        expire < 100,
+        "the scan for expired leases touched {expire} pages"
+    );
 
     // The witness: with floors at the very beginning the same claim walks over all the dead.
     database.run("update millrace.lane set floor = '-infinity'; update millrace.queue_clock set tended_at = millrace.clock() + interval '0.5 seconds'").await;
     let floorless = buffers(database.client(), &claim(1)).await;
     println!("plans: without its floor a claim of 1 touches {floorless} pages");
-    assert!(floorless > 5 * dead.0, "floors make no difference: {floorless} pages without, {} with", dead.0);
-    reader.batch_execute("commit").await.expect("the end of the snapshot");
+    assert!(
+        floorless > 5 * dead.0,
+        "floors make no difference: {floorless} pages without, {} with",
+        dead.0
+    );
+    reader
+        .batch_execute("commit")
+        .await
+        .expect("the end of the snapshot");
 }
 
 #[tokio::test]
 async fn reports_touch_few_pages_with_many_running() {
     let database = Database::fresh().await;
     fill(&database, 20_000).await;
-    database.run("update millrace.queue set lease = '1 day'").await;
+    database
+        .run("update millrace.queue set lease = '1 day'")
+        .await;
     for _ in 0..19 {
         queue::claim(database.client(), "q", "w", 1000).await;
     }
     let leases = queue::claim(database.client(), "q", "w", 600).await;
     let mut parts = leases.chunks(100);
     let mut next = |jobs: usize| {
-        let reports: Vec<_> = parts.next().expect("leases")[..jobs].iter().map(|l| Outcome::Succeeded.report(l.job_id, l.lease_id, "w")).collect();
+        let reports: Vec<_> = parts.next().expect("leases")[..jobs]
+            .iter()
+            .map(|l| Outcome::Succeeded.report(l.job_id, l.lease_id, "w"))
+            .collect();
         format!("select * from millrace.report_many('{}')", json!(reports))
     };
     let (mut one, mut hundred) = (i64::MAX, i64::MAX);
@@ -141,9 +204,16 @@ async fn reports_touch_few_pages_with_many_running() {
     println!("plans: with 19,600 running, a report of 1 touches {one} pages, of 100 {hundred}");
     assert!(one < 200, "a report of 1 touched {one} pages");
     assert!(hundred < 6000, "a report of 100 touched {hundred} pages");
-    let expire = least(database.client(), "select millrace.expire_leases((select id from millrace.queue))").await;
+    let expire = least(
+        database.client(),
+        "select millrace.expire_leases((select id from millrace.queue))",
+    )
+    .await;
     println!("plans: a scan for expired leases touches {expire} pages beside 19,000 running");
-    assert!(expire < 100, "the scan for expired leases touched {expire} pages");
+    assert!(
+        expire < 100,
+        "the scan for expired leases touched {expire} pages"
+    );
 }
 
 /// The statements that the hot functions run use the indexes made for them, whatever the statistics say.
@@ -160,14 +230,36 @@ async fn hot_statements_use_their_indexes() {
         database.one("select seq_scan from pg_stat_user_tables where schemaname = 'millrace' and relname = $1", &[&table]).await.get(0)
     };
     let (lanes, expiry) = (used("ready_lane").await, used("lease_expiry").await);
-    let before = (scanned("ready").await, scanned("lease").await, scanned("job").await);
+    let before = (
+        scanned("ready").await,
+        scanned("lease").await,
+        scanned("job").await,
+    );
     for _ in 0..10 {
         for lease in queue::claim(database.client(), "q", "w", 100).await {
-            queue::report(database.client(), &lease, Outcome::Succeeded).await.expect("a report");
+            queue::report(database.client(), &lease, Outcome::Succeeded)
+                .await
+                .expect("a report");
         }
     }
-    database.run("select millrace.expire_leases(id) from millrace.queue").await;
-    assert!(used("ready_lane").await >= lanes + 10, "claims did not use ready_lane");
-    assert!(used("lease_expiry").await > expiry, "the scan for expired leases did not use lease_expiry");
-    assert_eq!((scanned("ready").await, scanned("lease").await, scanned("job").await), before, "a hot table was scanned");
+    database
+        .run("select millrace.expire_leases(id) from millrace.queue")
+        .await;
+    assert!(
+        used("ready_lane").await >= lanes + 10,
+        "claims did not use ready_lane"
+    );
+    assert!(
+        used("lease_expiry").await > expiry,
+        "the scan for expired leases did not use lease_expiry"
+    );
+    assert_eq!(
+        (
+            scanned("ready").await,
+            scanned("lease").await,
+            scanned("job").await
+        ),
+        before,
+        "a hot table was scanned"
+    );
 }

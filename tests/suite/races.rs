@@ -23,13 +23,25 @@ enum Word {
 async fn say(client: &Client, word: Word, lease: &Claimed) -> Result<(), Error> {
     match word {
         Word::Report(outcome) => queue::report(client, lease, outcome).await,
-        Word::Cancel => client.execute("select millrace.cancel($1)", &[&lease.job_id]).await.map(drop),
+        Word::Cancel => client
+            .execute("select millrace.cancel($1)", &[&lease.job_id])
+            .await
+            .map(drop),
         Word::Extend => {
             let sql = "select millrace.extend_lease($1, $2, $3)";
-            client.execute(sql, &[&lease.job_id, &lease.lease_id, &lease.worker]).await.map(drop)
+            client
+                .execute(sql, &[&lease.job_id, &lease.lease_id, &lease.worker])
+                .await
+                .map(drop)
         }
-        Word::Expire => client.execute("select millrace.housekeep()", &[]).await.map(drop),
-        Word::Retry => client.execute("select millrace.retry($1)", &[&lease.job_id]).await.map(drop),
+        Word::Expire => client
+            .execute("select millrace.housekeep()", &[])
+            .await
+            .map(drop),
+        Word::Retry => client
+            .execute("select millrace.retry($1)", &[&lease.job_id])
+            .await
+            .map(drop),
         Word::Replay => {
             let sql = "select millrace.replay(id) from millrace.dead_letter where job_id = $1";
             client.query(sql, &[&lease.job_id]).await.map(drop)
@@ -45,10 +57,14 @@ async fn race(one: Word, other: Word, dead: bool) -> BTreeMap<(String, String), 
     let mut outcomes = BTreeMap::new();
     for round in 0..ROUNDS {
         let request = json!({ "queue": format!("q{round}"), "type": "t", "concurrency_key": "c" });
-        queue::enqueue_many(database.client(), &json!([request, request])).await.expect("an enqueue");
+        queue::enqueue_many(database.client(), &json!([request, request]))
+            .await
+            .expect("an enqueue");
         let lease = claim_one(database.client(), &format!("q{round}"), "ann").await;
         if dead {
-            queue::report(database.client(), &lease, Outcome::Permanent).await.expect("a report");
+            queue::report(database.client(), &lease, Outcome::Permanent)
+                .await
+                .expect("a report");
         }
         let (first, second) = tokio::join!(say(&left, one, &lease), say(&right, other, &lease));
         *outcomes.entry((answer(first), answer(second))).or_insert(0) += 1;
@@ -61,9 +77,15 @@ async fn race(one: Word, other: Word, dead: bool) -> BTreeMap<(String, String), 
 
 /// `ok`, or the code of the refusal; anything else than a refusal, a deadlock for one, is the test's end.
 fn answer(said: Result<(), Error>) -> String {
-    let Err(error) = said else { return "ok".to_owned() };
+    let Err(error) = said else {
+        return "ok".to_owned();
+    };
     let (status, code) = refusal(&error);
-    assert!(status.starts_with("PT"), "not a refusal: {}", explain(&error));
+    assert!(
+        status.starts_with("PT"),
+        "not a refusal: {}",
+        explain(&error)
+    );
     code
 }
 
@@ -85,13 +107,23 @@ async fn assert_keys_are_held(database: &Database) {
 
 fn assert_one_wins(outcomes: &BTreeMap<(String, String), usize>) {
     for (first, second) in outcomes.keys() {
-        assert!((first == "ok") != (second == "ok"), "both or neither won: {first}, {second}");
+        assert!(
+            (first == "ok") != (second == "ok"),
+            "both or neither won: {first}, {second}"
+        );
     }
 }
 
 #[tokio::test]
 async fn of_two_reports_one_counts() {
-    assert_one_wins(&race(Word::Report(Outcome::Succeeded), Word::Report(Outcome::Permanent), false).await);
+    assert_one_wins(
+        &race(
+            Word::Report(Outcome::Succeeded),
+            Word::Report(Outcome::Permanent),
+            false,
+        )
+        .await,
+    );
 }
 
 #[tokio::test]
@@ -106,8 +138,17 @@ async fn of_two_cancels_one_counts() {
 
 #[tokio::test]
 async fn a_report_beside_an_extension_counts_or_is_told_to_try_again() {
-    for (report, extension) in race(Word::Report(Outcome::Succeeded), Word::Extend, false).await.keys() {
-        assert!(matches!((report.as_str(), extension.as_str()), ("ok", "ok" | "already_attempted" | "try_again") | ("try_again", "ok")), "{report}, {extension}");
+    for (report, extension) in race(Word::Report(Outcome::Succeeded), Word::Extend, false)
+        .await
+        .keys()
+    {
+        assert!(
+            matches!(
+                (report.as_str(), extension.as_str()),
+                ("ok", "ok" | "already_attempted" | "try_again") | ("try_again", "ok")
+            ),
+            "{report}, {extension}"
+        );
     }
 }
 
@@ -120,7 +161,13 @@ async fn of_two_retries_one_counts() {
 async fn of_a_retry_and_a_replay_one_counts() {
     for (retry, replay) in race(Word::Retry, Word::Replay, true).await.keys() {
         // A replay that sees no dead letter any more does nothing, and says so by answering no row.
-        assert!(matches!((retry.as_str(), replay.as_str()), ("ok", "ok" | "dead_letter_not_found") | ("not_retryable", "ok")), "{retry}, {replay}");
+        assert!(
+            matches!(
+                (retry.as_str(), replay.as_str()),
+                ("ok", "ok" | "dead_letter_not_found") | ("not_retryable", "ok")
+            ),
+            "{retry}, {replay}"
+        );
     }
 }
 

@@ -61,7 +61,9 @@ select line from line order by line collate pg_catalog."C""#;
 
 async fn dump(database: &Database) -> String {
     let rows = database.all(LINES, &[]).await;
-    rows.iter().fold(String::new(), |dump, row| dump + row.get::<_, &str>(0) + "\n")
+    rows.iter().fold(String::new(), |dump, row| {
+        dump + row.get::<_, &str>(0) + "\n"
+    })
 }
 
 #[tokio::test]
@@ -70,10 +72,21 @@ async fn the_schema_is_the_one_that_is_checked_in() {
     if env::var_os("MILLRACE_RENEW").is_some() {
         fs::write(SNAPSHOT, &dump).expect("writing the snapshot");
     }
-    assert!(Path::new(SNAPSHOT).exists(), "no snapshot: write it with MILLRACE_RENEW=1");
+    assert!(
+        Path::new(SNAPSHOT).exists(),
+        "no snapshot: write it with MILLRACE_RENEW=1"
+    );
     let snapshot = fs::read_to_string(SNAPSHOT).expect("the snapshot");
-    let missing: Vec<_> = snapshot.lines().filter(|line| !dump.lines().any(|l| l == *line)).map(|line| format!("- {line}")).collect();
-    let added: Vec<_> = dump.lines().filter(|line| !snapshot.lines().any(|l| l == *line)).map(|line| format!("+ {line}")).collect();
+    let missing: Vec<_> = snapshot
+        .lines()
+        .filter(|line| !dump.lines().any(|l| l == *line))
+        .map(|line| format!("- {line}"))
+        .collect();
+    let added: Vec<_> = dump
+        .lines()
+        .filter(|line| !snapshot.lines().any(|l| l == *line))
+        .map(|line| format!("+ {line}"))
+        .collect();
     assert!(
         dump == snapshot,
         "the schema is not the snapshot's; if that is meant, run this test with MILLRACE_RENEW=1 and commit sql/schema.snapshot\n{}\n{}",
@@ -87,7 +100,9 @@ async fn the_schema_is_the_one_that_is_checked_in() {
 async fn empty(database: &Database, name: &str) -> String {
     let mut url = Url::parse(database.url()).expect("a URL");
     let name = format!("{}_{name}", url.path().trim_start_matches('/'));
-    database.run(&format!("create database {name} template template0")).await;
+    database
+        .run(&format!("create database {name} template template0"))
+        .await;
     url.set_path(&name);
     url.into()
 }
@@ -95,7 +110,10 @@ async fn empty(database: &Database, name: &str) -> String {
 #[tokio::test]
 async fn migrating_twice_has_nothing_to_do() {
     let database = Database::fresh().await;
-    assert_eq!(migrate(database.url()).await.expect("a second migration"), 0);
+    assert_eq!(
+        migrate(database.url()).await.expect("a second migration"),
+        0
+    );
 }
 
 #[tokio::test]
@@ -106,7 +124,10 @@ async fn two_may_migrate_at_once() {
     let mut applied = [one.expect("one migration"), other.expect("the other")];
     applied.sort_unstable();
     assert_eq!(applied[0], 0, "one waits and finds nothing to do");
-    let versions: i64 = database.one("select count(*) from millrace.migration", &[]).await.get(0);
+    let versions: i64 = database
+        .one("select count(*) from millrace.migration", &[])
+        .await
+        .get(0);
     assert_eq!(i64::try_from(applied[1]).expect("a count"), versions);
     let migrated = Database::open(&url).await;
     assert_eq!(dump(&migrated).await, dump(&database).await);
@@ -115,7 +136,18 @@ async fn two_may_migrate_at_once() {
 #[tokio::test]
 async fn an_edited_migration_is_an_error_that_names_it() {
     let database = Database::fresh().await;
-    let name: String = database.one("update millrace.migration set checksum = '1' where version = 5 returning name", &[]).await.get(0);
-    let error = format!("{:#}", migrate(database.url()).await.expect_err("an edited migration"));
+    let name: String = database
+        .one(
+            "update millrace.migration set checksum = '1' where version = 5 returning name",
+            &[],
+        )
+        .await
+        .get(0);
+    let error = format!(
+        "{:#}",
+        migrate(database.url())
+            .await
+            .expect_err("an edited migration")
+    );
     assert!(error.contains(&name), "{error}");
 }

@@ -29,12 +29,18 @@ async fn serve(database_url: &str, log: &str) -> (Program, String) {
     command
         .env("RUST_LOG", log)
         .env("SPIN_VARIABLE_DATABASE_URL", database_url)
-        .env("SPIN_VARIABLE_DATABASE_HOST", outbound_host(database_url).expect("an address"))
+        .env(
+            "SPIN_VARIABLE_DATABASE_HOST",
+            outbound_host(database_url).expect("an address"),
+        )
         .env("SPIN_VARIABLE_SUPABASE_JWT_SECRET", SECRET)
         .env("SPIN_VARIABLE_COLLAB_API_KEY", KEY);
     let program = Program::start(command);
     let said = program.until("==> serving ").await;
-    let url = said.split("==> serving ").nth(1).and_then(|rest| rest.split_whitespace().next());
+    let url = said
+        .split("==> serving ")
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next());
     (program, url.expect("an address").to_owned())
 }
 
@@ -53,10 +59,19 @@ async fn provoke(base: &str, token: &str) -> Vec<Answer> {
         bare().bearer_auth(WRONG).json(&task),
         bare().bearer_auth(format!("{token}{WRONG}")).json(&task),
         bare().bearer_auth(KEY).json(&task),
-        bare().header("x-api-key", KEY).header("content-type", "application/json").body(PAYLOAD),
-        bare().header("x-api-key", KEY).json(&json!({"type": "t", "executorId": "e", "priority": 1000, "payload": PAYLOAD})),
-        api.request(Method::POST, "/api/collab/task.result").json(&failure),
-        api.request(Method::GET, &format!("/api/collab/workers/active?executorId={QUERY}")),
+        bare()
+            .header("x-api-key", KEY)
+            .header("content-type", "application/json")
+            .body(PAYLOAD),
+        bare()
+            .header("x-api-key", KEY)
+            .json(&json!({"type": "t", "executorId": "e", "priority": 1000, "payload": PAYLOAD})),
+        api.request(Method::POST, "/api/collab/task.result")
+            .json(&failure),
+        api.request(
+            Method::GET,
+            &format!("/api/collab/workers/active?executorId={QUERY}"),
+        ),
         api.request(Method::GET, &format!("/nowhere?token={QUERY}")),
     ];
     let mut answers = Vec::new();
@@ -78,30 +93,56 @@ fn assert_hidden(place: &str, text: &str, secrets: &[&str]) {
 async fn no_answer_and_no_line_of_the_log_shows_a_secret() {
     let database = Database::fresh().await;
     let good = database.functions_url();
-    let password = Url::parse(&good).expect("a URL").password().expect("a password").to_owned();
+    let password = Url::parse(&good)
+        .expect("a URL")
+        .password()
+        .expect("a password")
+        .to_owned();
     let gone = format!("postgres://millrace_app:{PASSWORD}@127.0.0.1:1/millrace");
     let refused = with_password(&good, PASSWORD);
-    let token = signed(&json!({"role": "service_role", "exp": now() + 3600}), SECRET);
+    let token = signed(
+        &json!({"role": "service_role", "exp": now() + 3600}),
+        SECRET,
+    );
     let keys = [KEY, SECRET, PASSWORD, &password, &token, WRONG];
 
     let mut statuses = Vec::new();
-    for (url, log) in [(&good, "info"), (&good, "debug"), (&gone, "debug"), (&refused, "debug")] {
+    for (url, log) in [
+        (&good, "info"),
+        (&good, "debug"),
+        (&gone, "debug"),
+        (&refused, "debug"),
+    ] {
         let (program, base) = serve(url, log).await;
         for answer in provoke(&base, &token).await {
-            assert_hidden("an answer", &format!("{}\n{:?}", answer.text, answer.headers), &keys);
+            assert_hidden(
+                "an answer",
+                &format!("{}\n{:?}", answer.text, answer.headers),
+                &keys,
+            );
             statuses.push(answer.status);
         }
         let (_, said) = program.end("TERM").await;
-        assert!(said.contains("path=\"/api/collab/health\""), "the access log is there: {said}");
+        assert!(
+            said.contains("path=\"/api/collab/health\""),
+            "the access log is there: {said}"
+        );
         assert_hidden("the log", &said, &keys);
         if log == "info" {
             assert_hidden("the log", &said, &[QUERY, PAYLOAD]);
         }
     }
     for status in [200, 400, 401, 404, 503] {
-        assert!(statuses.contains(&status), "{status} was among the answers: {statuses:?}");
+        assert!(
+            statuses.contains(&status),
+            "{status} was among the answers: {statuses:?}"
+        );
     }
-    println!("{} answers and the log of 4 servers show none of {} secrets", statuses.len(), keys.len());
+    println!(
+        "{} answers and the log of 4 servers show none of {} secrets",
+        statuses.len(),
+        keys.len()
+    );
 }
 
 #[tokio::test]
@@ -117,7 +158,9 @@ async fn a_program_that_cannot_start_does_not_say_the_password() {
     ] {
         for chore in ["migrate", "doctor"] {
             let mut command = command(&[chore]);
-            command.env("DATABASE_URL", &broken).env("RUST_LOG", "debug");
+            command
+                .env("DATABASE_URL", &broken)
+                .env("RUST_LOG", "debug");
             let (status, said) = run(command).await;
             assert!(!status.success() && !said.is_empty(), "{chore}: {said}");
             assert_hidden(chore, &said, &[PASSWORD]);
@@ -126,8 +169,14 @@ async fn a_program_that_cannot_start_does_not_say_the_password() {
 
     // A whole connection string where only the address belongs.
     let mut serve = command(&["serve", "--listen", "127.0.0.1:0"]);
-    serve.env("SPIN_VARIABLE_DATABASE_URL", &url).env("SPIN_VARIABLE_DATABASE_HOST", &url).env("RUST_LOG", "debug");
+    serve
+        .env("SPIN_VARIABLE_DATABASE_URL", &url)
+        .env("SPIN_VARIABLE_DATABASE_HOST", &url)
+        .env("RUST_LOG", "debug");
     let (status, said) = run(serve).await;
-    assert!(!status.success() && said.contains("allowed_outbound_hosts"), "{said}");
+    assert!(
+        !status.success() && said.contains("allowed_outbound_hosts"),
+        "{said}"
+    );
     assert_hidden("serve", &said, &[PASSWORD]);
 }

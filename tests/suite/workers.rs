@@ -19,20 +19,32 @@ async fn agents(app: &App, query: &str) -> Vec<String> {
     let answer = app.api.get(&format!("{ACTIVE}{query}")).await.ok();
     let items = answer["items"].as_array().expect("items");
     assert_eq!(answer["count"], items.len());
-    items.iter().map(|item| item["agent_id"].as_str().expect("an id").to_owned()).collect()
+    items
+        .iter()
+        .map(|item| item["agent_id"].as_str().expect("an id").to_owned())
+        .collect()
 }
 
 #[tokio::test]
 async fn a_worker_is_active_for_twenty_seconds() {
     let app = App::start().await;
     assert_eq!(agents(&app, "").await, [""; 0]);
-    app.api.post(HEARTBEAT, &with("agentId", json!("a"))).await.ok();
+    app.api
+        .post(HEARTBEAT, &with("agentId", json!("a")))
+        .await
+        .ok();
     app.database.set_clock_ahead(15.0).await;
-    app.api.post(HEARTBEAT, &with("agentId", json!("b"))).await.ok();
+    app.api
+        .post(HEARTBEAT, &with("agentId", json!("b")))
+        .await
+        .ok();
     assert_eq!(agents(&app, "").await, ["b", "a"], "the newest first");
     app.database.set_clock_ahead(25.0).await;
     assert_eq!(agents(&app, "").await, ["b"]);
-    app.api.post(HEARTBEAT, &with("agentId", json!("a"))).await.ok();
+    app.api
+        .post(HEARTBEAT, &with("agentId", json!("a")))
+        .await
+        .ok();
     assert_eq!(agents(&app, "").await, ["a", "b"]);
     app.database.set_clock_ahead(100.0).await;
     assert_eq!(agents(&app, "").await, [""; 0]);
@@ -48,15 +60,31 @@ async fn a_second_heartbeat_replaces_the_first() {
     let active = app.api.get(ACTIVE).await.ok();
     assert_eq!(active["count"], 1);
     let worker = &active["items"][0];
-    assert_eq!((&worker["executor_id"], &worker["status"], &worker["running"]), (&json!("f"), &json!("idle"), &json!(0)));
-    assert_eq!((&worker["capacity"], &worker["version"]), (&Value::Null, &Value::Null));
+    assert_eq!(
+        (
+            &worker["executor_id"],
+            &worker["status"],
+            &worker["running"]
+        ),
+        (&json!("f"), &json!("idle"), &json!(0))
+    );
+    assert_eq!(
+        (&worker["capacity"], &worker["version"]),
+        (&Value::Null, &Value::Null)
+    );
 }
 
 #[tokio::test]
 async fn one_executors_workers_can_be_asked_for() {
     let app = App::start().await;
     for (agent, executor) in [("a", "e 1"), ("b", "e&2"), ("c", "ключ")] {
-        app.api.post(HEARTBEAT, &json!({"agentId": agent, "executorId": executor, "status": "idle"})).await.ok();
+        app.api
+            .post(
+                HEARTBEAT,
+                &json!({"agentId": agent, "executorId": executor, "status": "idle"}),
+            )
+            .await
+            .ok();
     }
     for (query, expected) in [
         ("?executorId=e%201", vec!["a"]),
@@ -85,9 +113,15 @@ async fn a_bad_parameter_is_named() {
         ("?limit=1", "limit".to_owned()),
         ("?executorId=a&cursor=null", "cursor".to_owned()),
     ] {
-        app.api.get(&format!("{ACTIVE}{query}")).await.assert_invalid(&field);
+        app.api
+            .get(&format!("{ACTIVE}{query}"))
+            .await
+            .assert_invalid(&field);
     }
-    app.api.get(&format!("{ACTIVE}?executorId={}", "x".repeat(201))).await.assert_invalid("executorId");
+    app.api
+        .get(&format!("{ACTIVE}?executorId={}", "x".repeat(201)))
+        .await
+        .assert_invalid("executorId");
 }
 
 #[tokio::test]
@@ -96,26 +130,57 @@ async fn a_bad_field_is_named() {
     let long = |length: usize| json!("x".repeat(length));
     let nul = json!("a\0b");
     for (field, values) in [
-        ("agentId", vec![json!(null), json!(""), json!(" "), long(201), nul.clone(), json!(1)]),
-        ("executorId", vec![json!(null), json!(""), long(201), nul.clone()]),
-        ("status", vec![json!(null), json!(""), long(51), nul.clone(), json!(true)]),
-        ("running", vec![json!(-1), json!(0.5), json!("1"), json!(2_147_483_648_i64)]),
-        ("capacity", vec![json!(-1), json!(0.5), json!("1"), json!(2_147_483_648_i64)]),
+        (
+            "agentId",
+            vec![
+                json!(null),
+                json!(""),
+                json!(" "),
+                long(201),
+                nul.clone(),
+                json!(1),
+            ],
+        ),
+        (
+            "executorId",
+            vec![json!(null), json!(""), long(201), nul.clone()],
+        ),
+        (
+            "status",
+            vec![json!(null), json!(""), long(51), nul.clone(), json!(true)],
+        ),
+        (
+            "running",
+            vec![json!(-1), json!(0.5), json!("1"), json!(2_147_483_648_i64)],
+        ),
+        (
+            "capacity",
+            vec![json!(-1), json!(0.5), json!("1"), json!(2_147_483_648_i64)],
+        ),
         ("version", vec![json!(""), long(101), nul.clone(), json!(1)]),
         ("unknown", vec![json!(1)]),
         ("agent_id", vec![json!("a")]),
     ] {
         for value in values {
-            app.api.post(HEARTBEAT, &with(field, value)).await.assert_invalid(field);
+            app.api
+                .post(HEARTBEAT, &with(field, value))
+                .await
+                .assert_invalid(field);
         }
     }
     for (body, field) in [
         (r#"{"executorId":"e","status":"idle"}"#, "agentId"),
         (r#"{"agentId":"a","status":"idle"}"#, "executorId"),
         (r#"{"agentId":"a","executorId":"e"}"#, "status"),
-        (r#"{"agentId":"a","agentId":"a","executorId":"e","status":"idle"}"#, "agentId"),
+        (
+            r#"{"agentId":"a","agentId":"a","executorId":"e","status":"idle"}"#,
+            "agentId",
+        ),
     ] {
-        app.api.post_text(HEARTBEAT, body).await.assert_invalid(field);
+        app.api
+            .post_text(HEARTBEAT, body)
+            .await
+            .assert_invalid(field);
     }
     assert_eq!(agents(&app, "").await, [""; 0]);
 }
@@ -123,21 +188,46 @@ async fn a_bad_field_is_named() {
 #[tokio::test]
 async fn other_forms_of_request_are_refused() {
     let app = App::start().await;
-    for (path, allowed, others) in
-        [(HEARTBEAT, "POST", [Method::GET, Method::PUT, Method::DELETE]), (ACTIVE, "GET", [Method::POST, Method::PUT, Method::DELETE])]
-    {
+    for (path, allowed, others) in [
+        (
+            HEARTBEAT,
+            "POST",
+            [Method::GET, Method::PUT, Method::DELETE],
+        ),
+        (ACTIVE, "GET", [Method::POST, Method::PUT, Method::DELETE]),
+    ] {
         for method in others {
             let answer = app.api.send(app.api.request(method, path)).await;
             answer.assert_refused(405, "method_not_allowed");
             assert_eq!(answer.header("allow"), allowed);
         }
     }
-    let text = app.api.request(Method::POST, HEARTBEAT).header("content-type", "text/plain").body("{}");
-    app.api.send(text).await.assert_refused(415, "unsupported_media_type");
-    app.api.post_text(HEARTBEAT, "{").await.assert_refused(400, "invalid_json");
-    app.api.post_text(HEARTBEAT, "[]").await.assert_refused(400, "invalid_request");
-    app.api.post_text(HEARTBEAT, " ".repeat((1 << 20) + 1)).await.assert_refused(413, "body_too_large");
-    for path in ["/api/collab/workers", "/api/collab/workers/active/x", "/api/collab/workers/gone"] {
+    let text = app
+        .api
+        .request(Method::POST, HEARTBEAT)
+        .header("content-type", "text/plain")
+        .body("{}");
+    app.api
+        .send(text)
+        .await
+        .assert_refused(415, "unsupported_media_type");
+    app.api
+        .post_text(HEARTBEAT, "{")
+        .await
+        .assert_refused(400, "invalid_json");
+    app.api
+        .post_text(HEARTBEAT, "[]")
+        .await
+        .assert_refused(400, "invalid_request");
+    app.api
+        .post_text(HEARTBEAT, " ".repeat((1 << 20) + 1))
+        .await
+        .assert_refused(413, "body_too_large");
+    for path in [
+        "/api/collab/workers",
+        "/api/collab/workers/active/x",
+        "/api/collab/workers/gone",
+    ] {
         assert_eq!(app.api.get(path).await.status, 404, "{path}");
     }
 }

@@ -14,15 +14,17 @@ pub fn root() -> PathBuf {
 pub fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // Set by cargo for this program alone; inherited, it would make every build look changed.
-    command.env_remove("CARGO_MANIFEST_DIR").args(arguments);
+    command.env_remove("CARGO_MANIFEST_DIR");
+    // spin.toml names the components by their path, so they are there whatever this machine is set to.
+    command
+        .env("CARGO_TARGET_DIR", root().join("target"))
+        .args(arguments);
     command
 }
 
 /// Where a native program of the workspace is once it is built.
 pub fn program_path(name: &str) -> PathBuf {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    target.join("debug").join(name)
+    root().join("target/debug").join(name)
 }
 
 /// Builds a native program. With the whole workspace selected, its dependencies have the features that the tests

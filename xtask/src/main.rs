@@ -6,6 +6,8 @@
 mod build;
 mod command;
 mod postgres;
+#[path = "../../host/src/postgres_programs.rs"]
+mod postgres_programs;
 mod wasm_target;
 
 use std::ffi::OsString;
@@ -72,8 +74,14 @@ fn up(arguments: Vec<OsString>) -> Outcome {
 }
 
 fn env() -> Outcome {
-    let exports = std::fs::read_to_string(".millrace/env")
-        .map_err(|_| "nothing is running here: start it with `cargo xtask up`")?;
+    let nothing = "nothing is running here: start it with `cargo xtask up`";
+    let exports = std::fs::read_to_string(".millrace/env").map_err(|_| nothing)?;
+    // A killed `up` leaves its file behind.
+    let url = exports
+        .lines()
+        .find_map(|line| line.strip_prefix("export MILLRACE_URL='http://"));
+    let address = url.and_then(|url| url.strip_suffix('\'')).ok_or(nothing)?;
+    std::net::TcpStream::connect(address).map_err(|_| nothing)?;
     print!("{exports}");
     Ok(())
 }
@@ -101,8 +109,6 @@ fn parse_test(arguments: Vec<OsString>) -> Result<TestRequest, lexopt::Error> {
 
 fn test(arguments: Vec<OsString>) -> Outcome {
     let request = parse_test(arguments).map_err(|e| e.to_string())?;
-    setup()?;
-    build::functions()?;
     if let Some(url) = request.against {
         return run(
             build::cargo(["test", "--workspace", "--test", "suite", "--", "black_box"])
@@ -110,6 +116,8 @@ fn test(arguments: Vec<OsString>) -> Outcome {
                 .env("MILLRACE_AGAINST", url),
         );
     }
+    setup()?;
+    build::functions()?;
     build::fixtures()?;
     build::program("millrace")?;
     run(build::cargo(["test", "--workspace", "--"]).args(&request.filters))

@@ -169,11 +169,15 @@ impl PlacedSource {
         if place.exists() {
             return Ok(Self(None)); // rustup's rust-src component: not ours to remove
         }
-        fs::create_dir_all(&place).map_err(|e| format!("{}: {e}", place.display()))?;
+        // Under another name until it is whole: an interrupted copy must not pass for rustup's own.
+        let partial = place.with_extension("partial");
+        let _ = fs::remove_dir_all(&partial);
+        fs::create_dir_all(&partial).map_err(|e| format!("{}: {e}", partial.display()))?;
         run(Command::new("cp")
             .arg("--recursive")
             .arg(library.join("."))
-            .arg(&place))?;
+            .arg(&partial))?;
+        fs::rename(&partial, &place)?;
         Ok(Self(Some(place)))
     }
 }

@@ -96,7 +96,8 @@ fn database_problem(function: &str, error: &DbError) -> Problem {
         return raised(function, status, error);
     }
     match error.code.as_str() {
-        "57P01" | "57P02" | "57P03" | "53300" => unavailable(),
+        // 25006: a standby that still answers where the primary was.
+        "57P01" | "57P02" | "57P03" | "57P05" | "53300" | "25006" => unavailable(),
         code if code.starts_with("08") => unavailable(),
         // 57014: the login role's statement_timeout.
         "40001" | "40P01" | "55P03" | "57014" => {
@@ -191,7 +192,9 @@ mod tests {
 
     #[test]
     fn a_database_that_is_gone_or_busy_is_worth_another_try() {
-        for code in ["08006", "57P01", "57P02", "57P03", "53300"] {
+        for code in [
+            "08006", "25006", "57P01", "57P02", "57P03", "57P05", "53300",
+        ] {
             assert_eq!(failed(code, None).code(), "database_unavailable", "{code}");
         }
         for code in ["40001", "40P01", "55P03", "57014"] {

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use millrace_tests::queue::{Claimed, Outcome};
 
+use super::job::{Filter, Job, Place, Queue, Request, Settings, shown};
+
 /// Microseconds since the sequence began.
 pub type Micros = i64;
 pub const SECOND: Micros = 1_000_000;
@@ -16,75 +18,11 @@ pub type Checked = Result<(), String>;
 
 /// Says what differs, where something does.
 pub fn same<T: PartialEq + std::fmt::Debug>(what: &str, sql: &T, model: &T) -> Checked {
-    if sql == model { Ok(()) } else { Err(format!("{what}\n    SQL: {sql:?}\n  model: {model:?}")) }
-}
-
-/// One request of an enqueue.
-#[derive(Debug, Clone)]
-pub struct Request {
-    pub queue: &'static str,
-    pub job_type: &'static str,
-    pub priority: i32,
-    /// Seconds from now until it is due; less than 0 asks for the past.
-    pub due_in: i64,
-    pub idempotency_key: Option<&'static str>,
-    pub concurrency_key: Option<&'static str>,
-    pub max_attempts: Option<i32>,
-    pub lease: Option<i64>,
-}
-
-/// Which types a claim takes.
-#[derive(Debug, Clone, Copy)]
-pub enum Filter {
-    Any,
-    Type(&'static str),
-    Prefix(&'static str),
-}
-
-/// The settings that a sequence changes; `None` leaves one as it is.
-#[derive(Debug, Clone, Copy)]
-pub struct Settings {
-    pub max_attempts: Option<i32>,
-    pub exponential: Option<bool>,
-    pub base: Option<i64>,
-    pub cap: Option<i64>,
-    pub lease: Option<i64>,
-    /// 0 lifts the limit.
-    pub limit: Option<i32>,
-}
-
-#[derive(Debug)]
-struct Queue {
-    max_attempts: i32,
-    exponential: bool,
-    base: i64,
-    cap: i64,
-    lease: i64,
-    limit: Option<i32>,
-    paused: bool,
-    tended_at: Option<Micros>,
-}
-
-impl Default for Queue {
-    fn default() -> Self {
-        Self { max_attempts: 5, exponential: true, base: 30, cap: 3600, lease: 60, limit: None, paused: false, tended_at: None }
+    if sql == model {
+        Ok(())
+    } else {
+        Err(format!("{what}\n    SQL: {sql:?}\n  model: {model:?}"))
     }
-}
-
-#[derive(Debug, Clone)]
-enum Place {
-    Ready { run_at: Micros, attempts: i32 },
-    Parked { run_at: Micros, attempts: i32 },
-    Running { lease_id: i64, worker: String, attempt: i32, expires_at: Micros },
-    Finished { outcome: &'static str, attempts: i32 },
-    Dead { attempts: i32, reason: &'static str, replay: Option<i64> },
-}
-
-#[derive(Debug)]
-struct Job {
-    request: Request,
-    place: Place,
-    events: Vec<&'static str>,
 }
 
 /// The whole queue, and everything that was ever handed out.
@@ -108,30 +46,43 @@ impl Model {
 
     /// One line a job: its place with all that belongs to it, and its events.
     pub fn shown(&self) -> Vec<String> {
-        self.jobs.iter().map(|(id, job)| format!("{id} {} | {}", shown(&job.place), job.events.join(" "))).collect()
+        self.jobs
+            .iter()
+            .map(|(id, job)| format!("{id} {} | {}", shown(&job.place), job.events.join(" ")))
+            .collect()
     }
 
     /// The holder of each concurrency key.
     pub fn slots(&self) -> Vec<String> {
-        self.slots.iter().map(|((queue, key), job)| format!("{queue} {key} {job}")).collect()
+        self.slots
+            .iter()
+            .map(|((queue, key), job)| format!("{queue} {key} {job}"))
+            .collect()
     }
 
     /// The outcome of each ended attempt.
     pub fn attempts(&self) -> Vec<String> {
-        self.attempts.iter().map(|((job, lease), (worker, outcome))| format!("{job} {lease} {worker} {outcome}")).collect()
+        self.attempts
+            .iter()
+            .map(|((job, lease), (worker, outcome))| format!("{job} {lease} {worker} {outcome}"))
+            .collect()
     }
 
     pub fn enqueue(&mut self, requests: &[Request], answers: &[(i64, bool)]) -> Checked {
         same("answers", &answers.len(), &requests.len())?;
         for (request, (id, queued)) in requests.iter().zip(answers) {
-            let known = request.idempotency_key.and_then(|key| self.keys.get(&(request.queue, key)).copied());
+            let known = request
+                .idempotency_key
+                .and_then(|key| self.keys.get(&(request.queue, key)).copied());
             if let Some(known) = known {
                 same("enqueue with a known key", &(*id, *queued), &(known, false))?;
                 continue;
             }
             let last = self.jobs.keys().next_back().copied().unwrap_or(0);
             if !*queued || *id <= last {
-                return Err(format!("expected a new job after {last}, got {id} (queued: {queued})"));
+                return Err(format!(
+                    "expected a new job after {last}, got {id} (queued: {queued})"
+                ));
             }
             self.insert(*id, request.clone());
         }
@@ -144,14 +95,27 @@ impl Model {
             self.keys.insert((request.queue, key), id);
         }
         let run_at = self.now + request.due_in.max(0) * SECOND;
-        self.jobs.insert(id, Job { request, place: Place::Ready { run_at, attempts: 0 }, events: vec!["queued"] });
+        self.jobs.insert(
+            id,
+            Job {
+                request,
+                place: Place::Ready {
+                    run_at,
+                    attempts: 0,
+                },
+                events: vec!["queued"],
+            },
+        );
         self.queue_or_park(id, run_at, 0);
     }
 
     /// Into ready where the job has no concurrency key or is the first of it, else behind its holder.
     fn queue_or_park(&mut self, id: i64, run_at: Micros, attempts: i32) {
         let job = self.jobs.get_mut(&id).expect("a job of the model's");
-        let holder = job.request.concurrency_key.map(|key| *self.slots.entry((job.request.queue, key)).or_insert(id));
+        let holder = job
+            .request
+            .concurrency_key
+            .map(|key| *self.slots.entry((job.request.queue, key)).or_insert(id));
         job.place = match holder {
             Some(other) if other != id => Place::Parked { run_at, attempts },
             _ => Place::Ready { run_at, attempts },
@@ -161,17 +125,26 @@ impl Model {
     /// The oldest job parked behind the one that ended takes its place.
     fn pass_on(&mut self, id: i64) {
         let request = &self.jobs[&id].request;
-        let Some(slot) = request.concurrency_key.map(|key| (request.queue, key)) else { return };
+        let Some(slot) = request.concurrency_key.map(|key| (request.queue, key)) else {
+            return;
+        };
         if self.slots.get(&slot) != Some(&id) {
             return;
         }
         let now = self.now;
-        let waits = |job: &Job| (job.request.queue, job.request.concurrency_key) == (slot.0, Some(slot.1));
-        let next = self.jobs.iter_mut().find(|(_, job)| waits(job) && matches!(job.place, Place::Parked { .. }));
+        let waits =
+            |job: &Job| (job.request.queue, job.request.concurrency_key) == (slot.0, Some(slot.1));
+        let next = self
+            .jobs
+            .iter_mut()
+            .find(|(_, job)| waits(job) && matches!(job.place, Place::Parked { .. }));
         match next {
             Some((next, job)) => {
                 if let Place::Parked { run_at, attempts } = job.place {
-                    job.place = Place::Ready { run_at: run_at.max(now), attempts };
+                    job.place = Place::Ready {
+                        run_at: run_at.max(now),
+                        attempts,
+                    };
                 }
                 self.slots.insert(slot, *next);
             }
@@ -179,15 +152,32 @@ impl Model {
         }
     }
 
-    pub fn claim(&mut self, queue: &'static str, max_jobs: i32, filter: Filter, lease: Option<i64>, answer: &[Claimed]) -> Checked {
+    pub fn claim(
+        &mut self,
+        queue: &'static str,
+        max_jobs: i32,
+        filter: Filter,
+        lease: Option<i64>,
+        answer: &[Claimed],
+    ) -> Checked {
         let expected = self.due(queue, max_jobs, filter);
-        let sql: Vec<_> = answer.iter().map(|c| (c.job_id, c.attempt, c.max_attempts)).collect();
+        let sql: Vec<_> = answer
+            .iter()
+            .map(|c| (c.job_id, c.attempt, c.max_attempts))
+            .collect();
         same("claimed (job, attempt, max_attempts)", &sql, &expected)?;
         for claimed in answer {
             let own = &self.queues[queue];
-            let job = self.jobs.get_mut(&claimed.job_id).expect("a job that is due");
+            let job = self
+                .jobs
+                .get_mut(&claimed.job_id)
+                .expect("a job that is due");
             let seconds = lease.or(job.request.lease).unwrap_or(own.lease);
-            if self.leases.iter().any(|given| given.lease_id == claimed.lease_id) {
+            if self
+                .leases
+                .iter()
+                .any(|given| given.lease_id == claimed.lease_id)
+            {
                 return Err(format!("lease {} was given before", claimed.lease_id));
             }
             job.place = Place::Running {
@@ -205,7 +195,9 @@ impl Model {
     /// What a claim must give now, in order; it also tends the queue, at most once a second.
     fn due(&mut self, queue: &'static str, max_jobs: i32, filter: Filter) -> Vec<(i64, i32, i32)> {
         let now = self.now;
-        let Some(own) = self.queues.get_mut(queue) else { return Vec::new() };
+        let Some(own) = self.queues.get_mut(queue) else {
+            return Vec::new();
+        };
         if own.tended_at.is_none_or(|at| at < now - SECOND) {
             own.tended_at = Some(now);
             self.expire(queue);
@@ -214,8 +206,14 @@ impl Model {
         if own.paused {
             return Vec::new();
         }
-        let running = self.jobs.values().filter(|j| j.request.queue == queue && matches!(j.place, Place::Running { .. })).count();
-        let free = own.limit.map_or(max_jobs, |limit| max_jobs.min(limit - i32::try_from(running).expect("few jobs")));
+        let running = self
+            .jobs
+            .values()
+            .filter(|j| j.request.queue == queue && matches!(j.place, Place::Running { .. }))
+            .count();
+        let free = own.limit.map_or(max_jobs, |limit| {
+            max_jobs.min(limit - i32::try_from(running).expect("few jobs"))
+        });
         let mut due: Vec<_> = self
             .jobs
             .iter()
@@ -226,24 +224,40 @@ impl Model {
                 Filter::Prefix(prefix) => job.request.job_type.starts_with(prefix),
             })
             .filter_map(|(id, job)| match job.place {
-                Place::Ready { run_at, attempts } if run_at <= now => {
-                    Some((-job.request.priority, run_at, *id, attempts + 1, job.request.max_attempts.unwrap_or(own.max_attempts)))
-                }
+                Place::Ready { run_at, attempts } if run_at <= now => Some((
+                    -job.request.priority,
+                    run_at,
+                    *id,
+                    attempts + 1,
+                    job.request.max_attempts.unwrap_or(own.max_attempts),
+                )),
                 _ => None,
             })
             .collect();
         due.sort_unstable();
         due.truncate(usize::try_from(free).unwrap_or(0));
-        due.into_iter().map(|(_, _, id, attempt, max_attempts)| (id, attempt, max_attempts)).collect()
+        due.into_iter()
+            .map(|(_, _, id, attempt, max_attempts)| (id, attempt, max_attempts))
+            .collect()
     }
 
     /// Ends the attempts whose leases have run out; returns how many.
     pub fn expire(&mut self, queue: &'static str) -> i32 {
         let now = self.now;
-        let over = |job: &Job| matches!(job.place, Place::Running { expires_at, .. } if expires_at <= now);
-        let ids: Vec<_> = self.jobs.iter().filter(|(_, j)| j.request.queue == queue && over(j)).map(|(id, _)| *id).collect();
+        let over =
+            |job: &Job| matches!(job.place, Place::Running { expires_at, .. } if expires_at <= now);
+        let ids: Vec<_> = self
+            .jobs
+            .iter()
+            .filter(|(_, j)| j.request.queue == queue && over(j))
+            .map(|(id, _)| *id)
+            .collect();
         for id in &ids {
-            self.jobs.get_mut(id).expect("a job of the model's").events.push("lease_expired");
+            self.jobs
+                .get_mut(id)
+                .expect("a job of the model's")
+                .events
+                .push("lease_expired");
             self.settle(*id, "lease_expired", Outcome::Failed);
         }
         i32::try_from(ids.len()).expect("few jobs")
@@ -256,12 +270,25 @@ impl Model {
 
     /// The code with which a report or an extension is refused, or none where it counts. `lease_id`, `worker` and
     /// `job_type` are checked where they are given.
-    pub fn refusal(&self, job_id: i64, lease_id: Option<i64>, worker: Option<&str>, job_type: Option<&str>) -> Option<&'static str> {
-        let Some(job) = self.jobs.get(&job_id) else { return Some("job_not_found") };
+    pub fn refusal(
+        &self,
+        job_id: i64,
+        lease_id: Option<i64>,
+        worker: Option<&str>,
+        job_type: Option<&str>,
+    ) -> Option<&'static str> {
+        let Some(job) = self.jobs.get(&job_id) else {
+            return Some("job_not_found");
+        };
         if job_type.is_some_and(|name| name != job.request.job_type) {
             return Some("type_mismatch");
         }
-        if let Place::Running { lease_id: current, worker: owner, expires_at, .. } = &job.place
+        if let Place::Running {
+            lease_id: current,
+            worker: owner,
+            expires_at,
+            ..
+        } = &job.place
             && lease_id.is_none_or(|id| id == *current)
         {
             return match () {
@@ -272,7 +299,11 @@ impl Model {
         }
         let ended = match lease_id {
             Some(lease_id) => self.attempts.get(&(job_id, lease_id)),
-            None => self.attempts.range((job_id, i64::MIN)..=(job_id, i64::MAX)).next_back().map(|(_, ended)| ended),
+            None => self
+                .attempts
+                .range((job_id, i64::MIN)..=(job_id, i64::MAX))
+                .next_back()
+                .map(|(_, ended)| ended),
         };
         Some(match ended {
             None if lease_id.is_none() => "not_leased",
@@ -286,14 +317,30 @@ impl Model {
 
     /// Ends the running attempt of a job whose report counted.
     pub fn report(&mut self, job_id: i64, outcome: Outcome) {
-        self.settle(job_id, if outcome == Outcome::Succeeded { "succeeded" } else { "failed" }, outcome);
+        self.settle(
+            job_id,
+            if outcome == Outcome::Succeeded {
+                "succeeded"
+            } else {
+                "failed"
+            },
+            outcome,
+        );
     }
 
     fn settle(&mut self, id: i64, ended: &'static str, outcome: Outcome) {
         let now = self.now;
         let job = self.jobs.get_mut(&id).expect("a job of the model's");
         let own = &self.queues[job.request.queue];
-        let Place::Running { lease_id, worker, attempt, .. } = job.place.clone() else { panic!("job {id} is not running") };
+        let Place::Running {
+            lease_id,
+            worker,
+            attempt,
+            ..
+        } = job.place.clone()
+        else {
+            panic!("job {id} is not running")
+        };
         self.attempts.insert((id, lease_id), (worker, ended));
         let last = attempt >= job.request.max_attempts.unwrap_or(own.max_attempts);
         let delay = match outcome {
@@ -303,9 +350,28 @@ impl Model {
             _ => own.base,
         };
         let (place, event) = match outcome {
-            Outcome::Succeeded => (Place::Finished { outcome: "succeeded", attempts: attempt }, "succeeded"),
-            _ if last || outcome == Outcome::Permanent => (Place::Dead { attempts: attempt, reason: ended, replay: None }, "dead_lettered"),
-            _ => (Place::Ready { run_at: now + delay * SECOND, attempts: attempt }, "retry_scheduled"),
+            Outcome::Succeeded => (
+                Place::Finished {
+                    outcome: "succeeded",
+                    attempts: attempt,
+                },
+                "succeeded",
+            ),
+            _ if last || outcome == Outcome::Permanent => (
+                Place::Dead {
+                    attempts: attempt,
+                    reason: ended,
+                    replay: None,
+                },
+                "dead_lettered",
+            ),
+            _ => (
+                Place::Ready {
+                    run_at: now + delay * SECOND,
+                    attempts: attempt,
+                },
+                "retry_scheduled",
+            ),
         };
         job.place = place;
         job.events.push(event);
@@ -317,24 +383,38 @@ impl Model {
     /// Extends a lease for which `refusal` says none; returns its new end.
     pub fn extend(&mut self, id: i64, seconds: Option<i64>) -> Micros {
         let job = self.jobs.get_mut(&id).expect("a job of the model's");
-        let seconds = seconds.or(job.request.lease).unwrap_or(self.queues[job.request.queue].lease);
-        let Place::Running { expires_at, .. } = &mut job.place else { panic!("job {id} is not running") };
+        let seconds = seconds
+            .or(job.request.lease)
+            .unwrap_or(self.queues[job.request.queue].lease);
+        let Place::Running { expires_at, .. } = &mut job.place else {
+            panic!("job {id} is not running")
+        };
         *expires_at = (self.now + seconds * SECOND).max(*expires_at);
         *expires_at
     }
 
     /// Cancels, or says why not.
     pub fn cancel(&mut self, id: i64) -> Option<&'static str> {
-        let Some(job) = self.jobs.get_mut(&id) else { return Some("job_not_found") };
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return Some("job_not_found");
+        };
         let attempts = match job.place.clone() {
             Place::Ready { attempts, .. } | Place::Parked { attempts, .. } => attempts,
-            Place::Running { lease_id, worker, attempt, .. } => {
+            Place::Running {
+                lease_id,
+                worker,
+                attempt,
+                ..
+            } => {
                 self.attempts.insert((id, lease_id), (worker, "cancelled"));
                 attempt
             }
             _ => return Some("not_cancellable"),
         };
-        job.place = Place::Finished { outcome: "cancelled", attempts };
+        job.place = Place::Finished {
+            outcome: "cancelled",
+            attempts,
+        };
         job.events.push("cancelled");
         self.pass_on(id);
         None
@@ -342,9 +422,19 @@ impl Model {
 
     /// Queues a dead or cancelled job again, or says why not.
     pub fn retry(&mut self, id: i64, reset: bool) -> Option<&'static str> {
-        let Some(job) = self.jobs.get_mut(&id) else { return Some("job_not_found") };
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return Some("job_not_found");
+        };
         let attempts = match job.place {
-            Place::Dead { attempts, replay: None, .. } | Place::Finished { outcome: "cancelled", attempts } => attempts,
+            Place::Dead {
+                attempts,
+                replay: None,
+                ..
+            }
+            | Place::Finished {
+                outcome: "cancelled",
+                attempts,
+            } => attempts,
             _ => return Some("not_retryable"),
         };
         job.events.push("replayed");
@@ -373,7 +463,11 @@ impl Model {
             *replay = Some(new);
         }
         job.events.push("replayed");
-        let request = Request { idempotency_key: None, due_in: 0, ..job.request.clone() };
+        let request = Request {
+            idempotency_key: None,
+            due_in: 0,
+            ..job.request.clone()
+        };
         self.insert(new, request);
         Ok(())
     }
@@ -390,15 +484,5 @@ impl Model {
         own.cap = settings.cap.unwrap_or(own.cap);
         own.lease = settings.lease.unwrap_or(own.lease);
         own.limit = settings.limit.or(own.limit).filter(|limit| *limit > 0);
-    }
-}
-
-fn shown(place: &Place) -> String {
-    match place {
-        Place::Ready { run_at, attempts } => format!("ready {run_at} {attempts}"),
-        Place::Parked { run_at, attempts } => format!("parked {run_at} {attempts}"),
-        Place::Running { lease_id, worker, attempt, expires_at } => format!("running {lease_id} {worker} {attempt} {expires_at}"),
-        Place::Finished { outcome, attempts } => format!("{outcome} {attempts}"),
-        Place::Dead { attempts, reason, replay } => format!("dead {attempts} {reason} {}", replay.unwrap_or(0)),
     }
 }
