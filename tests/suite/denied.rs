@@ -145,9 +145,9 @@ async fn a_function_reaches_only_the_host_that_it_may() {
 #[tokio::test]
 async fn a_database_that_refuses_the_login_is_told_without_a_name() {
     let database = Database::fresh().await;
-    let url = database
-        .functions_url()
-        .replace("millrace_app:", "millrace_app:wrong");
+    let mut url = url::Url::parse(&database.functions_url()).expect("a URL");
+    url.set_password(Some("wrong")).expect("a password");
+    let url = String::from(url);
     let app = App::serve(database, &[("database_url", &url)]).await;
     let answer = app.api.get("/api/collab/health").await;
     answer.assert_refused(503, "database_unavailable");
