@@ -74,7 +74,6 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_results jsonb := case when $1 ? 'results' then $1 -> 'results' else jsonb_build_array($1) end;
-  v_unknown uuid;
   v_answers jsonb;
 begin
   -- A UUID that is none of ours names no job; 0 is the key of none, so the report is refused as such.

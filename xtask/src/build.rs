@@ -34,51 +34,40 @@ pub fn program(name: &str) -> Outcome {
     run(&mut cargo(["build", "--workspace", "--bin", name]))
 }
 
+/// Builds the application's components.
 pub fn functions() -> Outcome {
     step("building the functions");
-    let packages = packages_in("functions")?;
-    run(cargo([
-        "build",
-        "--target",
-        "wasm32-wasip2",
-        "--profile",
-        "component",
-    ])
-    .args(package_flags(&packages)))
+    component_cargo("build", "functions", &[])
 }
 
-/// The small components that the tests serve to see how the host behaves.
+/// Builds the small components that the tests serve to see how the host behaves.
 pub fn fixtures() -> Outcome {
     step("building the test components");
-    let packages = packages_in("tests/fixtures")?;
-    run(cargo([
-        "build",
-        "--target",
-        "wasm32-wasip2",
-        "--profile",
-        "component",
-    ])
-    .args(package_flags(&packages)))
+    component_cargo("build", "tests/fixtures", &[])
 }
 
 /// The lints once more as the target sees the functions: code behind `cfg(target_family = "wasm")` is compiled only there.
 pub fn lint_functions() -> Outcome {
-    let packages = packages_in("functions")?;
+    step("looking the functions over");
+    component_cargo("clippy", "functions", &["--", "--deny", "warnings"])
+}
+
+/// Runs a cargo command on all components under `folder`, for their target and in their profile.
+fn component_cargo(command: &str, folder: &str, more: &[&str]) -> Outcome {
+    let packages = packages_in(folder)?;
     run(cargo([
-        "clippy",
+        command,
         "--target",
         "wasm32-wasip2",
         "--profile",
         "component",
     ])
-    .args(package_flags(&packages))
-    .args(["--", "--deny", "warnings"]))
-}
-
-fn package_flags(packages: &[String]) -> impl Iterator<Item = String> {
-    packages
-        .iter()
-        .map(|package| format!("--package={package}"))
+    .args(
+        packages
+            .iter()
+            .map(|package| format!("--package={package}")),
+    )
+    .args(more))
 }
 
 /// The names of the components' packages under `folder`: every workspace member there that builds a cdylib.
