@@ -1,5 +1,7 @@
 //! Partitions made ahead of time, history that ends, and what is forgotten with it.
 
+use std::time::{Duration, Instant};
+
 use millrace_tests::database::Database;
 use millrace_tests::queue::{self, Outcome, claim_one};
 use serde_json::{Value, json};
@@ -249,4 +251,49 @@ async fn a_long_reader_keeps_house_from_partitions_only() {
         .await
         .expect("the reader's end");
     assert_eq!(housekeep(&database).await["partitions_made"], json!(27));
+}
+
+/// One partition is missing far ahead, and a reader has the default one that it must be cut out of.
+#[tokio::test]
+async fn partitions_that_are_in_use_are_made_another_time() {
+    let database = Database::fresh().await;
+    database.stop_clock_at(BEGIN).await;
+    assert_eq!(housekeep(&database).await["partitions_made"], json!(27));
+    let missing = partitions(&database, "job_events").await[8].clone();
+    database
+        .run(&format!("drop table millrace.{missing}"))
+        .await;
+    let job = queue::enqueue(database.client(), json!({ "queue": "q", "type": "t" })).await;
+    claim_one(database.client(), "q", "w").await;
+    let reader = database.connect().await;
+    reader
+        .batch_execute("begin; select count(*) from millrace.job_events")
+        .await
+        .expect("a reader");
+
+    database.stop_clock_at("2031-03-05 13:00:00+00").await;
+    for expired in [1, 0] {
+        let began = Instant::now();
+        let did = housekeep(&database).await;
+        assert_eq!(did["partitions"], json!("busy"), "{did}");
+        assert_eq!(did["leases_expired"], json!(expired), "{did}");
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "it waits for 2 s at most: {:?}",
+            began.elapsed()
+        );
+    }
+    assert_eq!(
+        queue::events(database.client(), job).await[2],
+        "lease_expired"
+    );
+    assert_eq!(partitions(&database, "job_events").await.len(), 8);
+
+    reader
+        .batch_execute("commit")
+        .await
+        .expect("the reader's end");
+    let did = housekeep(&database).await;
+    assert_eq!(did["partitions_made"], json!(1), "{did}");
+    assert_eq!(partitions(&database, "job_events").await[8], missing);
 }

@@ -264,3 +264,75 @@ async fn lease_lengths_come_from_the_claim_then_the_job_then_the_queue() {
         );
     }
 }
+
+/// An application's long transaction has enqueued with a concurrency key, and so has its slot locked, when the lease of the
+/// key's holder runs out with its last attempt. Everything else goes on; the holder is ended once that is over.
+#[tokio::test]
+async fn the_expiry_waits_for_nobody() {
+    let database = Database::fresh().await;
+    database.run("select millrace.configure_queue('q', max_attempts => 1); select millrace.configure_queue('idle', max_attempts => 1)").await;
+    let client = database.client();
+    let keyed = |key: &str| json!({ "queue": "q", "type": "t", "concurrency_key": key });
+    let holder = queue::enqueue(client, keyed("k")).await;
+    let other_holder = queue::enqueue(client, keyed("l")).await;
+    let plain = queue::enqueue(client, json!({ "queue": "q", "type": "t" })).await;
+    let elsewhere = queue::enqueue(client, json!({ "queue": "idle", "type": "t" })).await;
+    assert_eq!(queue::claim(client, "q", "gone", 10).await.len(), 3);
+    claim_one(client, "idle", "gone").await;
+    let other_next = queue::enqueue(client, keyed("l")).await;
+    let second = queue::enqueue(client, keyed("k")).await;
+
+    let application = database.connect().await;
+    application
+        .batch_execute("begin")
+        .await
+        .expect("a transaction");
+    let third = queue::enqueue(&application, keyed("k")).await;
+    database.set_clock_ahead(61.0).await;
+    database.run("set lock_timeout = '1s'").await; // a wait would be an error
+
+    let state = async |job| queue::state(client, job).await.expect("a state");
+    let ids = |claimed: &[queue::Claimed]| claimed.iter().map(|c| c.job_id).collect::<Vec<_>>();
+    let claimed = queue::claim(client, "q", "bob", 10).await;
+    assert_eq!(ids(&claimed), [other_next], "the other key goes on");
+    assert_eq!(state(other_holder).await, "dead");
+    assert_eq!(state(plain).await, "dead");
+    assert_eq!(state(holder).await, "running");
+    let did: serde_json::Value = database
+        .one("select millrace.housekeep()", &[])
+        .await
+        .get(0);
+    assert_eq!(did["leases_expired"], json!(1), "{did}");
+    assert_eq!(state(elsewhere).await, "dead");
+    assert_eq!(state(holder).await, "running");
+    // Tending again and again must not move the floor of leases past the one that was left.
+    for seconds in [63.0, 65.0, 67.0] {
+        database.set_clock_ahead(seconds).await;
+        assert_eq!(queue::claim(client, "q", "bob", 10).await, []);
+    }
+    database.assert_no_job_misplaced().await;
+
+    application.batch_execute("commit").await.expect("a commit");
+    for (seconds, job) in [(69.0, second), (71.0, third)] {
+        database.set_clock_ahead(seconds).await;
+        let claimed = queue::claim(client, "q", "bob", 10).await;
+        assert_eq!(ids(&claimed), [job], "one after another");
+        assert_eq!(state(holder).await, "dead");
+        database.set_clock_ahead(seconds + 1.0).await;
+        assert_eq!(queue::claim(client, "q", "cid", 10).await, []);
+        queue::report(client, &claimed[0], Outcome::Succeeded)
+            .await
+            .expect("a report");
+    }
+    queue::report(client, &claimed[0], Outcome::Succeeded)
+        .await
+        .expect("a report");
+    for job in [other_next, second, third] {
+        assert_eq!(state(job).await, "succeeded");
+    }
+    assert_eq!(
+        queue::events(client, holder).await,
+        ["queued", "started", "lease_expired", "dead_lettered"]
+    );
+    database.assert_no_job_misplaced().await;
+}

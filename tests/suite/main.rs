@@ -5,6 +5,7 @@ mod assign;
 mod authentication;
 mod backoff;
 mod black_box;
+mod bounds;
 mod claim;
 mod claim_concurrency;
 mod database_gone;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::{env, fs};
 
 use millrace::migrate::migrate;
-use millrace_tests::database::Database;
+use millrace_tests::database::{Database, explain};
 use url::Url;
 
 const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../sql/schema.snapshot");
@@ -150,4 +150,65 @@ async fn an_edited_migration_is_an_error_that_names_it() {
             .expect_err("an edited migration")
     );
     assert!(error.contains(&name), "{error}");
+}
+
+/// Gives the database at `url` to a role that may log in and nothing else, and returns the URL for that.
+async fn given_to_plain_owner(database: &Database, url: &str) -> String {
+    let mut url = Url::parse(url).expect("a URL");
+    let name = url.path().trim_start_matches('/').to_owned();
+    let owner = format!("{name}_owner");
+    database
+        .run(&format!(
+            "create role {owner} login nosuperuser nocreaterole nocreatedb password 'plain'; alter database {name} owner to {owner}"
+        ))
+        .await;
+    url.set_username(&owner).expect("a user");
+    url.set_password(Some("plain")).expect("a password");
+    url.into()
+}
+
+#[tokio::test]
+async fn an_owner_who_may_make_no_roles_migrates_where_they_are_there() {
+    let database = Database::fresh().await;
+    let url = empty(&database, "plain").await;
+    let url = given_to_plain_owner(&database, &url).await;
+    assert!(migrate(&url).await.expect("a migration") > 0);
+    assert_eq!(migrate(&url).await.expect("a second migration"), 0);
+    let migrated = Database::open(&url).await;
+    assert_eq!(dump(&migrated).await, dump(&database).await);
+    migrated
+        .run("select millrace.enqueue('q', 't'); select millrace.claim('q', 'w'); select millrace.housekeep()")
+        .await;
+}
+
+/// Whoever may create in `public` can give an expression a closer match than the catalogue has.
+#[tokio::test]
+async fn what_others_planted_in_public_is_not_run_by_the_owner() {
+    let database = Database::fresh().await;
+    let url = empty(&database, "planted").await;
+    let server = Database::open(&url).await;
+    let name = Url::parse(&url).expect("a URL").path()[1..].to_owned();
+    server
+        .run(&format!(
+            "create role {name}_guest nologin; grant usage, create on schema public to {name}_guest; set role {name}_guest;
+             create function public.times(int, interval) returns interval language plpgsql as $$ begin raise exception 'planted'; end $$;
+             create operator public.* (leftarg = int, rightarg = interval, function = public.times);
+             reset role"
+        ))
+        .await;
+    let url = given_to_plain_owner(&database, &url).await;
+    let owner = Database::open(&url).await;
+    let sprung = owner
+        .client()
+        .batch_execute("select w * interval '7 days' from generate_series(0, 1) as w")
+        .await
+        .expect_err("what is planted");
+    assert!(explain(&sprung).contains("planted"), "{}", explain(&sprung));
+
+    assert!(migrate(&url).await.expect("a migration") > 0);
+    assert_eq!(migrate(&url).await.expect("a second migration"), 0);
+    owner
+        .run("select millrace.make_partitions(); select millrace.enqueue('q', 't', delay => '0'); select millrace.claim('q', 'w'); select millrace.housekeep()")
+        .await;
+    owner.assert_no_job_misplaced().await;
 }
