@@ -125,7 +125,8 @@ fn test(arguments: Vec<OsString>) -> Outcome {
     build::functions()?;
     build::fixtures()?;
     build::program("millrace")?;
-    run(build::cargo(["test", "--workspace", "--"]).args(&request.filters))
+    // The tests print how much they did; that is part of what a run says.
+    run(build::cargo(["test", "--workspace", "--", "--show-output"]).args(&request.filters))
 }
 
 fn ci() -> Outcome {
