@@ -132,7 +132,7 @@ fn logged(what: &str) -> Option<String> {
 
 fn quick() -> Limits {
     Limits {
-        request_timeout: Duration::from_millis(500),
+        request_timeout: Duration::from_secs(2),
         ..Limits::default()
     }
 }

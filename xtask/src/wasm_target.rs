@@ -24,6 +24,8 @@ pub fn ensure() -> Outcome {
         return Ok(());
     }
     step(&format!("installing the Rust target {TARGET}"));
+    // What was built against another standard library can't be linked with this one, and cargo would not notice.
+    let _ = fs::remove_dir_all(build::root().join("target").join(TARGET));
     if let Err(error) = read(Command::new("rustup").args(["target", "add", TARGET])) {
         let reason = error.to_string();
         step(&format!(
