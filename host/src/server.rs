@@ -177,7 +177,18 @@ impl Application {
         let Ok(Ok(_permit)) = waiting.await else {
             return overloaded();
         };
-        match component.handle(request).await {
+        let start = Instant::now();
+        let outcome = component
+            .handle(request)
+            .await
+            .map_err(|failure| match failure {
+                // On a busy machine the end of its stuck instance may be noticed before the end of its time.
+                Failure::Internal(_) if start.elapsed() >= self.limits.request_timeout => {
+                    Failure::TimedOut
+                }
+                failure => failure,
+            });
+        match outcome {
             Ok(response) => response,
             Err(Failure::Overloaded) => overloaded(),
             Err(Failure::TimedOut) => {
