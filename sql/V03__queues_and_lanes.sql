@@ -54,8 +54,12 @@ create table millrace.queue_clock (
   swept_at    timestamptz not null default '-infinity',
   noted_at    timestamptz,
   noted_xid   xid8,
-  lease_floor timestamptz not null default '-infinity'
+  lease_floor timestamptz not null default '-infinity',
+  folded      pg_snapshot,
+  folded_by   xid8,
+  folded_at   timestamptz not null default '-infinity'
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
 
 comment on table millrace.queue_clock is 'When each queue was last tended, its pending note (instant, transaction id), and the floor of its leases.';
+comment on column millrace.queue_clock.folded is 'What the last fold of this queue''s tallies saw (see counters), and by which transaction it was made.';
 comment on column millrace.queue_clock.lease_floor is 'No live lease of this queue expires earlier.';

@@ -26,13 +26,18 @@ create table millrace.job (
   idempotency_key text check (btrim(idempotency_key) <> '' and length(idempotency_key) <= 200),
   concurrency_key text check (btrim(concurrency_key) <> '' and length(concurrency_key) <= 200),
   replay_of       bigint,
+  traceparent     text check (length(traceparent) = 55),
   enqueued_at     timestamptz not null
 );
+
+-- Serves lists of the newest jobs of a queue, or of a type.
+create index job_lane on millrace.job (lane_id, id);
 
 comment on column millrace.job.payload_size is 'Bytes of the payload as text, as a claim answers it: a claim stops at a total of 8 MiB.';
 comment on column millrace.job.max_attempts is 'This job''s own limit; NULL follows the queue''s setting, also when that changes.';
 comment on column millrace.job.lease is 'Lease length for this job where the claim names none; NULL follows the queue.';
 comment on column millrace.job.replay_of is 'The dead job of which this one is a replay.';
+comment on column millrace.job.traceparent is 'The trace that this job belongs to, as W3C Trace Context writes it; it goes with claims and events.';
 
 -- An enqueue with a key that is here already answers with this job. A table of its own, since a
 -- key must be unique for as long as its job is kept.
@@ -104,6 +109,9 @@ create table millrace.dead_letter (
   retried_job_id bigint
 );
 create index dead_letter_queue on millrace.dead_letter (queue_id, id);
+-- Serve the lists and the batches of those that wait for somebody to replay them.
+create index dead_letter_waiting on millrace.dead_letter (id) where retried_at is null;
+create index dead_letter_queue_waiting on millrace.dead_letter (queue_id, id) where retried_at is null;
 
 comment on column millrace.dead_letter.reason is 'The error code of the last attempt.';
 comment on column millrace.dead_letter.retried_job_id is 'The job that a replay made; a dead letter is replayed once.';
@@ -116,6 +124,9 @@ create table millrace.finished (
   result      jsonb,
   primary key (job_id, finished_at)
 ) partition by range (finished_at);
+
+-- Serves the list of cancelled jobs: few among many that succeeded.
+create index finished_cancelled on millrace.finished (job_id) where outcome = 'cancelled';
 
 create table millrace.attempt (
   job_id      bigint not null,
@@ -137,10 +148,16 @@ create table millrace.job_events (
                                                  'cancelled', 'lease_expired', 'replayed')),
   created_at timestamptz not null,
   payload    jsonb not null,
+  queue_id   int not null,
+  xid        xid8 not null default pg_current_xact_id(),
   primary key (job_id, id, created_at)
 ) partition by range (created_at);
 
-comment on table millrace.job_events is 'One row a transition, written in its transaction: in the order of id they tell a job''s whole life.';
+-- Serves the stream of a queue's events: which have been committed since a reader's last look (see event streams).
+create index job_events_queue on millrace.job_events (queue_id, xid, id);
+
+comment on table millrace.job_events is 'One row a transition, written in its transaction: in the order of id they tell a job''s whole life. A publication can carry it.';
+comment on column millrace.job_events.xid is 'The transaction that wrote it: ids are drawn before a commit, so their order is not that of commits.';
 
 -- Rows go here while no partition for their time exists; millrace.make_partitions() moves them out again.
 create table millrace.finished_default partition of millrace.finished default;

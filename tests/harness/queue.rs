@@ -189,3 +189,28 @@ pub async fn events(client: &Client, job_id: i64) -> Vec<String> {
         .map(|row| row.get(0))
         .collect()
 }
+
+/// Answers a line for each queue whose counters are not what the tables say, both seen at one instant.
+pub const UNTRUE_COUNTS: &str = "with truth as (
+                 select j.queue_id, count(r.job_id) + count(p.job_id) as queued, count(e.job_id) as running,
+                        count(*) filter (where f.outcome = 'succeeded') as succeeded, count(*) filter (where f.outcome = 'cancelled') as cancelled,
+                        count(d.job_id) as dead, count(d.retried_at) as replayed
+                   from millrace.job j
+                   left join millrace.ready r on r.job_id = j.id left join millrace.parked p on p.job_id = j.id
+                   left join millrace.lease e on e.job_id = j.id left join millrace.finished f on f.job_id = j.id
+                   left join millrace.dead_letter d on d.job_id = j.id
+                  group by j.queue_id)
+               select format('counted %s, in the tables %s', to_json(c), to_json(t))
+                 from truth t full join millrace.queue_counts() c on c.queue_id = t.queue_id
+                where (coalesce(t.queued, 0), coalesce(t.running, 0), coalesce(t.succeeded, 0), coalesce(t.cancelled, 0), coalesce(t.dead, 0), coalesce(t.replayed, 0))
+                   is distinct from
+                      (coalesce(c.queued, 0), coalesce(c.running, 0), coalesce(c.succeeded, 0), coalesce(c.cancelled, 0), coalesce(c.dead, 0), coalesce(c.replayed, 0))";
+
+/// What [`UNTRUE_COUNTS`] answers; empty where all are true.
+pub async fn untrue_counts(client: &Client) -> Vec<String> {
+    let rows = client.query(UNTRUE_COUNTS, &[]).await;
+    rows.expect("counters and tables")
+        .iter()
+        .map(|row| row.get(0))
+        .collect()
+}

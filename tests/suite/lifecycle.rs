@@ -104,7 +104,7 @@ async fn events_tell_the_whole_life_in_order() {
     let payloads: Vec<Value> = rows.iter().map(|row| row.get(0)).collect();
     assert_eq!(
         payloads[1],
-        json!({ "attempt": 1, "lease_id": lease.lease_id, "worker": "w" })
+        json!({ "attempt": 1, "lease_id": lease.lease_id, "worker": "w", "waited": payloads[1]["waited"] })
     );
     assert_eq!(
         (&payloads[2]["attempt"], &payloads[2]["error_code"]),

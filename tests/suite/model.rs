@@ -15,7 +15,7 @@ use database::{BEGIN, begin, prepare, set_clock};
 use job::{Filter, Settings};
 use memory::{Checked, Micros, Model, SECOND, same};
 use millrace_tests::database::{explain, refusal};
-use millrace_tests::queue::{self, Outcome, Want};
+use millrace_tests::queue::{self, Outcome, UNTRUE_COUNTS, Want};
 use operations::{Operation, Word, Worker, operation};
 use proptest::collection::vec;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
@@ -322,6 +322,7 @@ impl Run<'_> {
                 "select job_id::text from millrace.misplaced_jobs()",
                 Vec::new(),
             ),
+            ("untrue counters", UNTRUE_COUNTS, Vec::new()),
         ] {
             let rows = self.sql.query(query, &[]).await.map_err(|e| explain(&e))?;
             let sql: Vec<String> = rows.iter().map(|row| row.get(0)).collect();

@@ -42,7 +42,7 @@ declare
   v_free bigint[];
 begin
   with ended as materialized (
-    select e.*, j.concurrency_key,
+    select e.*, j.concurrency_key, j.traceparent, date_part('epoch', v_now - e.leased_at) as ran,
            case when e.outcome = 'succeeded' then 'succeeded'
                 when e.permanent or e.attempt >= coalesce(j.max_attempts, q.max_attempts) then 'dead_lettered'
                 else 'retry_scheduled' end as next,
@@ -64,17 +64,20 @@ begin
     insert into millrace.dead_letter (job_id, queue_id, attempts, reason, error, dead_at)
     select e.job_id, e.queue_id, e.attempt, e.error_code, e.error, v_now from ended e where e.next = 'dead_lettered' order by e.job_id
   ), event as (
-    insert into millrace.job_events (job_id, event_type, created_at, payload)
-    select e.job_id, t.event_type, v_now, t.payload
+    insert into millrace.job_events (job_id, event_type, created_at, payload, queue_id)
+    select e.job_id, t.event_type, v_now, jsonb_strip_nulls(t.payload), e.queue_id
       from ended e
      cross join lateral (
-             select 1, 'lease_expired', jsonb_build_object('attempt', e.attempt, 'lease_id', e.lease_id, 'worker', e.worker)
+             select 1, 'lease_expired', jsonb_build_object('attempt', e.attempt, 'lease_id', e.lease_id, 'worker', e.worker, 'traceparent', e.traceparent)
               where e.outcome = 'lease_expired'
              union all
-             select 2, e.next, jsonb_strip_nulls(jsonb_build_object('attempt', e.attempt, 'error_code', e.error_code, 'error', e.error,
-                                 'run_at', case when e.next = 'retry_scheduled' then e.run_at end))
+             select 2, e.next, jsonb_build_object('attempt', e.attempt, 'error_code', e.error_code, 'error', e.error, 'ran', e.ran,
+                                 'run_at', case when e.next = 'retry_scheduled' then e.run_at end, 'traceparent', e.traceparent)
            ) as t (place, event_type, payload)
      order by e.job_id, t.place
+  ), tally as (
+    insert into millrace.tally (queue_id, kind, bucket, n, seconds)
+    select e.queue_id, e.next, millrace.histogram_bucket(e.ran), count(*), sum(e.ran) from ended e group by 1, 2, 3
   )
   select array_agg(e.job_id) into v_free from ended e where e.concurrency_key is not null and e.next <> 'retry_scheduled';
 
@@ -191,6 +194,7 @@ begin
     return 0;
   end if;
   perform millrace.settle(v_ended);
+  insert into millrace.tally (queue_id, kind, n) values (p_queue_id, 'lease_expired', cardinality(v_ended));
   return cardinality(v_ended);
 end
 $$;

@@ -38,6 +38,7 @@ begin
 
   perform millrace.expire_leases(p_queue_id, 100);
   perform millrace.move_lane_floors(v_clock);
+  perform millrace.fold(p_queue_id);
   -- What a clock that stepped back unseen has left below a floor is looked for from the very beginning now and then.
   if v_clock.swept_at < millrace.clock() - interval '5 minutes' then
     perform millrace.sweep_floors(p_queue_id);
@@ -202,7 +203,7 @@ $$;
 create function millrace.claim(queue text, worker text, max_jobs int default 1, type text default null, type_prefix text default null,
   lease interval default null)
 returns table (job_id bigint, lease_id bigint, job_type text, priority int, payload jsonb, attempt int, max_attempts int,
-               enqueued_at timestamptz, leased_at timestamptz, expires_at timestamptz)
+               enqueued_at timestamptz, leased_at timestamptz, expires_at timestamptz, traceparent text)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
 as $$
@@ -261,7 +262,8 @@ begin
   return query
   with taken as materialized (
     select t.job_id, t.lane_id, t.run_at, t.attempts, v_now + coalesce(claim.lease, j.lease, v_queue.lease) as expires_at,
-           j.type, j.priority, j.payload, coalesce(j.max_attempts, v_queue.max_attempts) as max_attempts, j.enqueued_at,
+           j.type, j.priority, j.payload, coalesce(j.max_attempts, v_queue.max_attempts) as max_attempts, j.enqueued_at, j.traceparent,
+           case when t.attempts = 0 then date_part('epoch', v_now - j.enqueued_at) end as waited,
            sum(j.payload_size) over (order by j.priority desc, t.run_at, t.job_id) - j.payload_size < 8388608 as fits
       from unnest(v_taken) as t
      cross join lateral (select * from millrace.job i where i.id = t.job_id limit 1) as j -- a probe of the key, whatever the statistics say
@@ -276,11 +278,17 @@ begin
     insert into millrace.lease (job_id, lease_id, queue_id, lane_id, worker, attempt, leased_at, expires_at)
     select k.job_id, k.lease_id, v_queue.id, k.lane_id, claim.worker, k.attempt, v_now, k.expires_at from kept k
   ), event as (
-    insert into millrace.job_events (job_id, event_type, created_at, payload)
-    select k.job_id, 'started', v_now, jsonb_build_object('attempt', k.attempt, 'lease_id', k.lease_id, 'worker', claim.worker)
+    insert into millrace.job_events (job_id, event_type, created_at, payload, queue_id)
+    select k.job_id, 'started', v_now,
+           jsonb_strip_nulls(jsonb_build_object('attempt', k.attempt, 'lease_id', k.lease_id, 'worker', claim.worker, 'waited', k.waited,
+                                                'traceparent', k.traceparent)),
+           v_queue.id
       from kept k
+  ), tally as (
+    insert into millrace.tally (queue_id, kind, bucket, n, seconds)
+    select v_queue.id, 'started', coalesce(millrace.histogram_bucket(k.waited), 0), count(*), coalesce(sum(k.waited), 0) from kept k group by 1, 2, 3
   )
-  select k.job_id, k.lease_id, k.type, k.priority::int, k.payload, k.attempt, k.max_attempts, k.enqueued_at, v_now, k.expires_at
+  select k.job_id, k.lease_id, k.type, k.priority::int, k.payload, k.attempt, k.max_attempts, k.enqueued_at, v_now, k.expires_at, k.traceparent
     from kept k
    order by k.priority desc, k.run_at, k.job_id;
 end

@@ -13,7 +13,7 @@ as $$
   select jsonb_strip_nulls(jsonb_build_object(
     'queue', p_task -> 'executorId', 'type', p_task -> 'type', 'priority', p_task -> 'priority', 'run_at', p_task -> 'runAt',
     'delay_seconds', p_task -> 'delaySeconds', 'idempotency_key', p_task -> 'idempotencyKey',
-    'concurrency_key', p_task -> 'concurrencyKey', 'max_attempts', p_task -> 'maxAttempts'))
+    'concurrency_key', p_task -> 'concurrencyKey', 'max_attempts', p_task -> 'maxAttempts', 'traceparent', p_task -> 'traceparent'))
     || jsonb_build_object('payload', p_task -> 'payload') -- whole, the nulls inside it included
 $$;
 
@@ -46,7 +46,7 @@ begin
            'id', millrace.job_uuid(c.job_id), 'type', c.job_type, 'status', 'running', 'executor_id', $1 ->> 'executorId',
            'worker_id', $1 ->> 'workerId', 'priority', c.priority, 'payload', c.payload, 'created_at', c.enqueued_at,
            'updated_at', c.leased_at, 'lease_id', c.lease_id, 'lease_expires_at', c.expires_at, 'attempt', c.attempt,
-           'max_attempts', c.max_attempts)), '[]')
+           'max_attempts', c.max_attempts) || jsonb_strip_nulls(jsonb_build_object('traceparent', c.traceparent))), '[]')
     into v_jobs
     from millrace.claim(
            queue => $1 ->> 'executorId', worker => $1 ->> 'workerId', max_jobs => coalesce(($1 ->> 'limit')::int, 1),

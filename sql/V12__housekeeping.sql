@@ -101,7 +101,13 @@ declare
 begin
   select * into v_keep from millrace.retention;
   for v_partition in select millrace.partitions_before('finished', v_now - v_keep.finished) loop
-    execute format('with gone as (delete from millrace.%1$I where ctid = any (array(select ctid from millrace.%1$I limit $1)) returning job_id)
+    execute format('with gone as (
+                      delete from millrace.%1$I where ctid = any (array(select ctid from millrace.%1$I limit $1)) returning job_id, outcome
+                    ), tally as (
+                      insert into millrace.tally (queue_id, kind, n)
+                      select j.queue_id, ''forgotten:'' || g.outcome, count(*)
+                        from gone g join millrace.job j on j.id = g.job_id group by j.queue_id, g.outcome
+                    )
                     select coalesce(array_agg(job_id), ''{}'') from gone', v_partition)
        into v_jobs using p_limit - v_forgotten;
     perform millrace.forget_jobs(v_jobs);
@@ -114,7 +120,10 @@ begin
     delete from millrace.dead_letter
      where id = any (array(select d.id from millrace.dead_letter d where d.dead_at < v_now - v_keep.dead_letters
                             order by d.id limit p_limit - v_forgotten for update skip locked))
-    returning job_id
+    returning job_id, queue_id, retried_at
+  ), tally as (
+    insert into millrace.tally (queue_id, kind, n)
+    select g.queue_id, case when g.retried_at is null then 'forgotten:dead' else 'forgotten:replayed' end, count(*) from gone g group by 1, 2
   )
   select coalesce(array_agg(g.job_id), '{}') into v_jobs from gone g;
   perform millrace.forget_jobs(v_jobs);
@@ -170,6 +179,7 @@ begin
   end;
   for v_queue in select q.id from millrace.queue q order by q.id loop
     v_count := v_count + millrace.expire_leases(v_queue);
+    perform millrace.fold(v_queue);
   end loop;
   v_did := v_did || jsonb_build_object('leases_expired', v_count);
   -- Last, since these lock whole tables until the end; and not at the price of a long wait, behind which everybody

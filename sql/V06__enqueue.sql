@@ -6,7 +6,7 @@ create function millrace.check_requests(p_jobs jsonb) returns void
 language plpgsql
 as $$
 declare
-  v_fields constant text[] := '{queue,type,payload,priority,run_at,delay_seconds,max_attempts,lease_seconds,idempotency_key,concurrency_key,replay_of}';
+  v_fields constant text[] := '{queue,type,payload,priority,run_at,delay_seconds,max_attempts,lease_seconds,idempotency_key,concurrency_key,replay_of,traceparent}';
   v_bad    record;
 begin
   if jsonb_typeof(p_jobs) is distinct from 'array' then
@@ -32,7 +32,7 @@ begin
     into v_bad
     from rows from (jsonb_to_recordset(p_jobs) as (
            queue text, type text, payload jsonb, priority numeric, run_at timestamptz, delay_seconds numeric, max_attempts numeric,
-           lease_seconds numeric, idempotency_key text, concurrency_key text)) with ordinality as r
+           lease_seconds numeric, idempotency_key text, concurrency_key text, traceparent text)) with ordinality as r
    cross join lateral (values
            ('queue', 'is missing or blank, or longer than 200 characters',
               r.queue is null or btrim(r.queue) = '' or length(r.queue) > 200),
@@ -48,7 +48,9 @@ begin
            ('idempotency_key', 'is blank or longer than 200 characters',
               btrim(r.idempotency_key) = '' or length(r.idempotency_key) > 200),
            ('concurrency_key', 'is blank or longer than 200 characters',
-              btrim(r.concurrency_key) = '' or length(r.concurrency_key) > 200)
+              btrim(r.concurrency_key) = '' or length(r.concurrency_key) > 200),
+           ('traceparent', 'is not a traceparent of W3C Trace Context, version 00',
+              r.traceparent !~ '^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$')
          ) as f (field, reason, wrong)
    where f.wrong
    order by r.ordinality
@@ -111,11 +113,12 @@ create type millrace.request as (
   idempotency_key text,
   concurrency_key text,
   replay_of       bigint,
+  traceparent     text,
   run_at          timestamptz
 );
 
 -- The one way in. Takes an array of {queue, type, payload, priority, run_at | delay_seconds, idempotency_key,
--- concurrency_key, max_attempts, lease_seconds, replay_of} and returns, for each by its place (from 1), the job
+-- concurrency_key, max_attempts, lease_seconds, replay_of, traceparent} and returns, for each by its place (from 1), the job
 -- that now stands for it and whether this call made it: false where the idempotency key was known already.
 create function millrace.enqueue_many(p_jobs jsonb)
 returns table (ord bigint, job_id bigint, queued boolean)
@@ -134,13 +137,13 @@ begin
   perform millrace.make_lanes(p_jobs);
 
   select array_agg((r.ordinality, nextval('millrace.job_id_seq'), q.id, l.id, r.type, l.priority, coalesce(r.payload, '{}'), r.max_attempts::int,
-                    make_interval(secs => r.lease_seconds), r.idempotency_key, r.concurrency_key, r.replay_of,
+                    make_interval(secs => r.lease_seconds), r.idempotency_key, r.concurrency_key, r.replay_of, r.traceparent,
                     greatest(v_now, coalesce(r.run_at, v_now + make_interval(secs => coalesce(r.delay_seconds, 0)))))::millrace.request
                    order by r.ordinality)
     into v_requests
     from rows from (jsonb_to_recordset(p_jobs) as (
            queue text, type text, payload jsonb, priority numeric, run_at timestamptz, delay_seconds double precision,
-           max_attempts numeric, lease_seconds double precision, idempotency_key text, concurrency_key text, replay_of bigint
+           max_attempts numeric, lease_seconds double precision, idempotency_key text, concurrency_key text, replay_of bigint, traceparent text
          )) with ordinality as r
    cross join lateral (select * from millrace.queue i where i.name = r.queue limit 1) as q
    cross join lateral (select * from millrace.lane i
@@ -203,9 +206,9 @@ declare
   v_parked bigint[] := '{}';
 begin
   insert into millrace.job (id, queue_id, lane_id, type, priority, payload, payload_size, max_attempts, lease, idempotency_key,
-                            concurrency_key, replay_of, enqueued_at)
+                            concurrency_key, replay_of, traceparent, enqueued_at)
   select r.id, r.queue_id, r.lane_id, r.type, r.priority, r.payload, octet_length(r.payload::text), r.max_attempts, r.lease, r.idempotency_key,
-         r.concurrency_key, r.replay_of, p_now
+         r.concurrency_key, r.replay_of, r.traceparent, p_now
     from unnest(p_requests) as r;
 
   if exists (select from unnest(p_requests) as r where r.concurrency_key is not null) then
@@ -215,9 +218,14 @@ begin
   insert into millrace.ready (lane_id, run_at, job_id, attempts)
   select r.lane_id, r.run_at, r.id, 0 from unnest(p_requests) as r where r.id <> all (v_parked);
 
-  insert into millrace.job_events (job_id, event_type, created_at, payload)
-  select r.id, 'queued', p_now, jsonb_strip_nulls(jsonb_build_object('run_at', r.run_at, 'replay_of', millrace.job_uuid(r.replay_of)))
+  insert into millrace.job_events (job_id, event_type, created_at, payload, queue_id)
+  select r.id, 'queued', p_now,
+         jsonb_strip_nulls(jsonb_build_object('run_at', r.run_at, 'replay_of', millrace.job_uuid(r.replay_of), 'traceparent', r.traceparent)),
+         r.queue_id
     from unnest(p_requests) as r;
+
+  insert into millrace.tally (queue_id, kind, n)
+  select r.queue_id, 'queued', count(*) from unnest(p_requests) as r group by r.queue_id;
 end
 $$;
 
@@ -253,14 +261,14 @@ $$;
 -- One job, with named arguments: returns its key. The queue is made if it is not there yet.
 create function millrace.enqueue(queue text, type text, payload jsonb default '{}', priority int default 5,
   run_at timestamptz default null, delay interval default null, idempotency_key text default null, concurrency_key text default null,
-  max_attempts int default null, lease interval default null) returns bigint
+  max_attempts int default null, lease interval default null, traceparent text default null) returns bigint
 language sql security definer
 set search_path = pg_catalog, pg_temp
 as $$
   select e.job_id from millrace.enqueue_many(jsonb_build_array(jsonb_build_object(
     'queue', queue, 'type', type, 'payload', payload, 'priority', priority, 'run_at', run_at,
     'delay_seconds', extract(epoch from delay), 'idempotency_key', idempotency_key, 'concurrency_key', concurrency_key,
-    'max_attempts', max_attempts, 'lease_seconds', extract(epoch from lease)))) as e
+    'max_attempts', max_attempts, 'lease_seconds', extract(epoch from lease), 'traceparent', traceparent))) as e
 $$;
 
 comment on function millrace.enqueue is 'Enqueues one job and returns its key; with an idempotency key that is known, the first job''s key.';
