@@ -1,13 +1,11 @@
 //! `POST /api/collab/task.assign`: puts one job, or up to 100, in the queue.
 
-mod task;
-
+use millrace_contract::task::{Task, Tasks};
+use millrace_kit::auth::Scope;
 use millrace_kit::parse::OneOrMany;
-use millrace_kit::{Answer, Problem, Reply, database, parse, reply, request, variable};
+use millrace_kit::{Answer, Problem, Reply, database, parse, reply, request, trace, variable};
 use spin_sdk::http::Request;
 use spin_sdk::http_service;
-
-use crate::task::{Task, Tasks};
 
 /// Serves the component's one route.
 #[http_service]
@@ -18,10 +16,15 @@ async fn handle(request: Request) -> Reply {
 async fn assign(request: Request) -> Result<Answer, Problem> {
     let (head, body) = request.into_parts();
     request::only(&head.method, "POST")?;
-    variable::role(&head.headers).await?.may_work()?;
+    let caller = variable::caller(&head.headers, Scope::Enqueue).await?;
 
     let body = request::json_body(&head.headers, body).await?;
-    let assign: OneOrMany<Task, Tasks> = parse::one_or_many(&body, "tasks")?;
+    let mut assign: OneOrMany<Task, Tasks> = parse::one_or_many(&body, "tasks")?;
+    match (&mut assign, trace::of(&head.headers)) {
+        (OneOrMany::One(task), Some(trace)) => task.join(&trace),
+        (OneOrMany::Many(tasks), Some(trace)) => tasks.join(&trace),
+        (_, None) => {}
+    }
 
-    database::call("collab_assign", &assign).await
+    database::call(&caller, "collab_assign", &assign).await
 }

@@ -1,12 +1,10 @@
 //! `POST /api/collab/task.claim`: leases the next job, or up to 100, to a worker.
 
-mod claim;
-
+use millrace_contract::claim::Claim;
+use millrace_kit::auth::Scope;
 use millrace_kit::{Answer, Problem, Reply, database, parse, reply, request, variable};
 use spin_sdk::http::Request;
 use spin_sdk::http_service;
-
-use crate::claim::Claim;
 
 /// Serves the component's one route.
 #[http_service]
@@ -17,10 +15,10 @@ async fn handle(request: Request) -> Reply {
 async fn claim(request: Request) -> Result<Answer, Problem> {
     let (head, body) = request.into_parts();
     request::only(&head.method, "POST")?;
-    variable::role(&head.headers).await?.may_work()?;
+    let caller = variable::caller(&head.headers, Scope::Work).await?;
 
     let body = request::json_body(&head.headers, body).await?;
     let claim: Claim = parse::object(&body)?;
 
-    database::call("collab_claim", &claim).await
+    database::call(&caller, "collab_claim", &claim).await
 }

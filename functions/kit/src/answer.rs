@@ -11,14 +11,23 @@ use serde::Serialize;
 /// The HTTP response of a function: whole in memory, so that its length is known.
 pub type Reply = Response<Full<Bytes>>;
 
-/// A success: the status is always 200 and the body is JSON text (collab contract).
+/// A success: the status is always 200 (collab contract).
 #[derive(Debug)]
-pub struct Answer(Bytes);
+pub struct Answer {
+    content_type: &'static str,
+    body: Bytes,
+}
 
 impl Answer {
     /// An answer whose body is `json`, which must be JSON text already; it is passed on unread.
     pub fn json(json: impl Into<Bytes>) -> Self {
-        Self(json.into())
+        Self::of("application/json", json)
+    }
+
+    /// An answer of another media type; `content_type` must be fit for a header.
+    pub fn of(content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        let body = body.into();
+        Self { content_type, body }
     }
 }
 
@@ -164,15 +173,20 @@ impl Problem {
 /// Always with `content-length`: without it Spin answers about 40 ms late under keep-alive (the last
 /// chunk meets Nagle and a delayed acknowledgement).
 pub fn reply(outcome: Result<Answer, Problem>) -> Reply {
-    let (status, body, header) = match outcome {
-        Ok(Answer(body)) => (StatusCode::OK, body, None),
-        Err(problem) => (problem.status, problem.body(), problem.header),
+    let (status, content_type, body, header) = match outcome {
+        Ok(Answer { content_type, body }) => (StatusCode::OK, content_type, body, None),
+        Err(problem) => (
+            problem.status,
+            "application/json",
+            problem.body(),
+            problem.header,
+        ),
     };
     let length = body.len();
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some((name, value)) = header {
@@ -193,6 +207,13 @@ mod tests {
             assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
             assert_ne!(response.headers()[CONTENT_LENGTH], "0");
         }
+    }
+
+    #[test]
+    fn an_answer_has_the_type_that_it_says() {
+        let response = reply(Ok(Answer::of("text/html; charset=utf-8", "<p>")));
+        assert_eq!(response.headers()[CONTENT_TYPE], "text/html; charset=utf-8");
+        assert_eq!(response.headers()[CONTENT_LENGTH], "3");
     }
 
     #[test]

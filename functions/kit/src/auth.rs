@@ -6,60 +6,14 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::answer::Problem;
+use crate::caller::{forbidden, invalid_key, is_stored_key, stored_key};
 use crate::log;
 use crate::token::TokenRules;
 
+pub use crate::caller::{Caller, Role, Scope};
+
 /// The longest token that is looked at, in bytes.
 const TOKEN_LIMIT: usize = 8192;
-
-/// What a caller may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Everything.
-    Worker,
-    /// The routes that only read.
-    Reader,
-    /// Known, but nothing.
-    Nobody,
-}
-
-impl Role {
-    /// The role that a token's `role` claim gives; `anon`, an unknown one and none give no right.
-    pub fn of_claim(claim: Option<&str>) -> Self {
-        match claim {
-            Some("service_role" | "worker") => Self::Worker,
-            Some("authenticated" | "reader") => Self::Reader,
-            _ => Self::Nobody,
-        }
-    }
-
-    /// Lets workers through.
-    ///
-    /// # Errors
-    /// 403 `forbidden` for everybody else.
-    pub fn may_work(self) -> Result<(), Problem> {
-        match self {
-            Self::Worker => Ok(()),
-            Self::Reader | Self::Nobody => Err(forbidden()),
-        }
-    }
-
-    /// Lets workers and readers through.
-    ///
-    /// # Errors
-    /// 403 `forbidden` for everybody else.
-    pub fn may_read(self) -> Result<(), Problem> {
-        match self {
-            Self::Worker | Self::Reader => Ok(()),
-            Self::Nobody => Err(forbidden()),
-        }
-    }
-}
-
-fn forbidden() -> Problem {
-    let error = "the token's role does not allow this";
-    Problem::new(StatusCode::FORBIDDEN, "forbidden", error)
-}
 
 /// The application's variables that decide who is let in, as they were read.
 pub struct Variables {
@@ -67,8 +21,10 @@ pub struct Variables {
     pub supabase_jwt_secret: String,
     /// `collab_require_jwt`: `1` or `true` if only tokens count and the API key does not.
     pub collab_require_jwt: String,
-    /// `collab_jwt_mode`: `local`, which checks with the secret.
+    /// `collab_jwt_mode`: `local`, which checks with the secret, or `jwks`, with published keys.
     pub collab_jwt_mode: String,
+    /// `collab_jwks_url`: where the keys are published; it counts in the mode `jwks` only.
+    pub collab_jwks_url: String,
     /// `collab_api_key`: what `x-api-key` must equal; empty for none.
     pub collab_api_key: String,
     /// `collab_jwt_issuer`: what `iss` must be; empty for anything.
@@ -89,28 +45,27 @@ impl Rules {
     /// Makes rules of the variables, or refuses to: what is not understood lets nobody in.
     ///
     /// # Errors
-    /// 503 `auth_not_configured` if neither a key nor a secret is set, if tokens are required and
-    /// cannot be checked, or if a variable has a value that means nothing.
+    /// 503 `auth_not_configured` if tokens are required and cannot be checked, or if a variable has a
+    /// value that means nothing.
     pub fn new(variables: &Variables) -> Result<Self, Problem> {
         let require_jwt = match variables.collab_require_jwt.trim() {
             "1" | "true" => true,
             "" | "0" | "false" => false,
             _ => return Err(not_configured("collab_require_jwt is neither 1 nor 0")),
         };
-        if variables.collab_jwt_mode.trim() != "local" {
-            return Err(not_configured("collab_jwt_mode is not local"));
-        }
-        let tokens = match variables.supabase_jwt_secret.as_str() {
-            "" => None,
-            secret => Some(
-                TokenRules::new(
-                    secret,
-                    &variables.collab_jwt_issuer,
-                    &variables.collab_jwt_audience,
-                )
-                .map_err(not_configured)?,
-            ),
+        let (issuer, audience) = (&variables.collab_jwt_issuer, &variables.collab_jwt_audience);
+        let tokens = match variables.collab_jwt_mode.trim() {
+            "local" => match variables.supabase_jwt_secret.as_str() {
+                "" => None,
+                secret => Some(TokenRules::with_secret(secret, issuer, audience)),
+            },
+            "jwks" => {
+                let url = variables.collab_jwks_url.trim();
+                Some(TokenRules::with_published_keys(url, issuer, audience))
+            }
+            _ => return Err(not_configured("collab_jwt_mode is neither local nor jwks")),
         };
+        let tokens = tokens.transpose().map_err(not_configured)?;
         let api_key = match variables.collab_api_key.as_str() {
             "" => None,
             key => Some(Sha256::digest(key).into()),
@@ -120,11 +75,6 @@ impl Rules {
                 "a token is required but supabase_jwt_secret is not set",
             ));
         }
-        if tokens.is_none() && api_key.is_none() {
-            return Err(not_configured(
-                "neither supabase_jwt_secret nor collab_api_key is set",
-            ));
-        }
         Ok(Self {
             require_jwt,
             api_key,
@@ -132,23 +82,50 @@ impl Rules {
         })
     }
 
-    /// The role of whoever sent a request with these headers.
+    /// Who sent a request with these headers, and that he may do what `scope` says.
     ///
     /// `x-api-key` goes first unless tokens are required; a token is taken from `Authorization:
-    /// Bearer`, else from `apikey`, where Supabase's clients put it.
+    /// Bearer`, else from `apikey`, where Supabase's clients put it. A stored key, which begins with
+    /// `mr_`, may be in any of the three.
     ///
     /// # Errors
-    /// 401: `missing_credentials`, `invalid_api_key`, `invalid_token` or `token_expired`.
-    pub fn role(&self, headers: &HeaderMap) -> Result<Role, Problem> {
+    /// 401: `missing_credentials`, `invalid_api_key`, `invalid_token` or `token_expired`; 403
+    /// `forbidden`; 503 `jwks_unavailable`; 503 `auth_not_configured` if neither a key nor a secret is set and no stored key
+    /// was shown.
+    pub async fn caller(&self, headers: &HeaderMap, scope: Scope) -> Result<Caller, Problem> {
+        if !self.require_jwt
+            && let Some(key) = shown_stored_key(headers)
+            && !self
+                .api_key
+                .is_some_and(|expected| is_key(key.as_bytes(), &expected))
+        {
+            return stored_key(key, scope);
+        }
+        if self.tokens.is_none() && self.api_key.is_none() {
+            return Err(not_configured(
+                "neither supabase_jwt_secret nor collab_api_key is set",
+            ));
+        }
+        match self.role(headers).await?.has(scope) {
+            true => Ok(Caller::anyone()),
+            false => Err(forbidden()),
+        }
+    }
+
+    /// The role of whoever sent a request with these headers, which show no stored key.
+    async fn role(&self, headers: &HeaderMap) -> Result<Role, Problem> {
         let key = match self.require_jwt {
             true => None,
             false => only_value(headers, "x-api-key", "invalid_api_key")?,
         };
         match (key, &self.api_key, &self.tokens) {
-            (Some(key), Some(expected), _) => check_key(key, expected),
+            (Some(key), Some(expected), _) => match is_key(key.as_bytes(), expected) {
+                true => Ok(Role::Worker),
+                false => Err(invalid_key()),
+            },
             (Some(_), None, None) => Err(invalid_key()),
             (_, _, Some(tokens)) => match bearer_token(headers)? {
-                Some(token) => tokens.verify(token),
+                Some(token) => tokens.verify(token).await,
                 None => Err(self.missing()),
             },
             (None, _, None) => Err(self.missing()),
@@ -166,6 +143,15 @@ impl Rules {
             _ => "send a token as Authorization: Bearer; an API key is not accepted here",
         })
     }
+}
+
+/// The stored key that the headers show in the place where credentials are looked for first.
+fn shown_stored_key(headers: &HeaderMap) -> Option<&str> {
+    let shown = match only_value(headers, "x-api-key", "invalid_api_key").ok()? {
+        Some(value) => value.to_str().ok(),
+        None => bearer_token(headers).ok()?,
+    };
+    shown.filter(|text| is_stored_key(text))
 }
 
 /// The token in the headers, if there is one.
@@ -207,16 +193,9 @@ fn only_value<'a>(
     }
 }
 
-fn check_key(key: &HeaderValue, expected: &[u8; 32]) -> Result<Role, Problem> {
-    let given: [u8; 32] = Sha256::digest(key.as_bytes()).into();
-    match bool::from(given.ct_eq(expected)) {
-        true => Ok(Role::Worker),
-        false => Err(invalid_key()),
-    }
-}
-
-fn invalid_key() -> Problem {
-    Problem::unauthorized("invalid_api_key", "the API key is not valid")
+fn is_key(given: &[u8], expected: &[u8; 32]) -> bool {
+    let given: [u8; 32] = Sha256::digest(given).into();
+    given.ct_eq(expected).into()
 }
 
 /// What is missing goes to the log; a stranger learns only that nobody is let in.
@@ -232,11 +211,12 @@ fn not_configured(what: &'static str) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use futures::executor::block_on;
     use jsonwebtoken::get_current_timestamp;
     use serde_json::json;
 
     use super::*;
-    use crate::hs256::signing::signed;
+    use crate::signature::signing::signed;
 
     const SECRET: &str = "a secret of more than thirty-two bytes";
     const KEY: &str = "the key";
@@ -246,6 +226,7 @@ mod tests {
             supabase_jwt_secret: secret.to_owned(),
             collab_require_jwt: require_jwt.to_owned(),
             collab_jwt_mode: "local".to_owned(),
+            collab_jwks_url: String::new(),
             collab_api_key: key.to_owned(),
             collab_jwt_issuer: String::new(),
             collab_jwt_audience: String::new(),
@@ -261,14 +242,16 @@ mod tests {
         signed(&json!({"alg": "HS256"}), SECRET, &claims)
     }
 
-    fn role(rules: &Rules, headers: &[(&'static str, &str)]) -> Result<Role, String> {
+    fn headers(shown: &[(&'static str, &str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
-        for (name, value) in headers {
+        for (name, value) in shown {
             map.append(*name, HeaderValue::from_str(value).unwrap());
         }
-        rules
-            .role(&map)
-            .map_err(|problem| problem.code().to_owned())
+        map
+    }
+
+    fn role(rules: &Rules, shown: &[(&'static str, &str)]) -> Result<Role, String> {
+        block_on(rules.role(&headers(shown))).map_err(|problem| problem.code().to_owned())
     }
 
     #[test]
@@ -276,7 +259,6 @@ mod tests {
         let mut jwks = variables(SECRET, "1", KEY);
         jwks.collab_jwt_mode = "jwks".to_owned();
         for wrong in [
-            variables("", "0", ""),
             variables("", "1", KEY),
             variables("short", "0", KEY),
             variables(SECRET, "yes", KEY),
@@ -354,9 +336,60 @@ mod tests {
     }
 
     #[test]
-    fn roles_open_what_they_should() {
-        assert!(Role::Worker.may_work().is_ok() && Role::Worker.may_read().is_ok());
-        assert!(Role::Reader.may_work().is_err() && Role::Reader.may_read().is_ok());
-        assert!(Role::Nobody.may_work().is_err() && Role::Nobody.may_read().is_err());
+    fn a_stored_key_is_left_to_the_database_wherever_it_stands() {
+        let stored = format!("mr_{}", "0a".repeat(32));
+        let bearer = format!("Bearer {stored}");
+        let digest = format!("{:x}", Sha256::digest(&stored));
+        let asked = format!(r#"{{"key":"{digest}","scope":"operate"}}"#);
+        for rules in [rules(SECRET, "0", KEY), rules("", "0", "")] {
+            for header in [
+                ("x-api-key", &stored),
+                ("authorization", &bearer),
+                ("apikey", &stored),
+            ] {
+                let headers = headers(&[(header.0, header.1)]);
+                let caller = block_on(rules.caller(&headers, Scope::Operate)).ok();
+                assert_eq!(
+                    caller.and_then(|caller| caller.stored_key()),
+                    Some(asked.clone())
+                );
+            }
+            for wrong in [
+                "mr_",
+                &stored[..66],
+                &stored.to_uppercase(),
+                &stored.replace('a', "A"),
+                &format!("{stored}0"),
+            ] {
+                let refused = block_on(rules.caller(&headers(&[("apikey", wrong)]), Scope::Work));
+                assert!(refused.is_err(), "{wrong}");
+            }
+        }
+        let only_tokens = rules(SECRET, "1", KEY);
+        for (header, code) in [
+            (("x-api-key", &stored), "missing_credentials"),
+            (("authorization", &bearer), "invalid_token"),
+            (("apikey", &stored), "invalid_token"),
+        ] {
+            let refused =
+                block_on(only_tokens.caller(&headers(&[(header.0, header.1)]), Scope::Work));
+            assert_eq!(refused.err().unwrap().code(), code);
+        }
+    }
+
+    #[test]
+    fn nothing_configured_lets_nobody_in_without_a_stored_key() {
+        let rules = rules("", "0", "");
+        let bearer = format!("Bearer {}", token());
+        for shown in [
+            vec![],
+            vec![("x-api-key", KEY)],
+            vec![("authorization", bearer.as_str())],
+        ] {
+            let problem = block_on(rules.caller(&headers(&shown), Scope::Read))
+                .err()
+                .unwrap();
+            assert_eq!(problem.code(), "auth_not_configured", "{shown:?}");
+        }
     }
 }

@@ -2,11 +2,12 @@
 //! errors mean to a client.
 
 use http::StatusCode;
-use http::header::RETRY_AFTER;
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use serde::Serialize;
 use spin_sdk::pg::{Connection, DbError, DbValue, Error, ParameterValue, PgError, QueryError};
 
 use crate::answer::{Answer, Problem};
+use crate::auth::Caller;
 use crate::log;
 use crate::variable;
 
@@ -17,13 +18,61 @@ pub struct Nothing {}
 /// Calls `millrace_api.<function>` with `request` as its one jsonb argument; its jsonb is the answer.
 ///
 /// Exactly one statement, so that it is one transaction and one round trip, and safe behind a
-/// transaction pooler. Argument and answer travel as text: Spin's host takes a jsonb parameter, and a
+/// transaction pooler. A caller who showed a stored key is checked by the same statement, first.
+/// Argument and answer travel as text: Spin's host takes a jsonb parameter, and a
 /// jsonb column, through floating-point numbers, which loses digits of the payloads.
 ///
 /// # Errors
 /// What the function raised as `PTnnn` becomes the status `nnn` with its own code and message; 503 if
 /// the database cannot be reached or the statement had to give way; 500 for everything else.
-pub async fn call(function: &'static str, request: &impl Serialize) -> Result<Answer, Problem> {
+pub async fn call(
+    caller: &Caller,
+    function: &'static str,
+    request: &impl Serialize,
+) -> Result<Answer, Problem> {
+    call_text(caller, function, request).await.map(Answer::json)
+}
+
+/// As [`call`], for functions that look inside the answer: its JSON text.
+///
+/// # Errors
+/// As [`call`].
+pub async fn call_text(
+    caller: &Caller,
+    function: &'static str,
+    request: &impl Serialize,
+) -> Result<String, Problem> {
+    let request = serde_json::to_string(request).map_err(|_| Problem::internal())?;
+    let statement = match caller.stored_key() {
+        None => format!("select millrace_api.{function}($1::text::jsonb)::text"),
+        // The scan of `admit` comes before what is selected from it.
+        Some(_) => format!(
+            "select millrace_api.{function}($1::text::jsonb)::text from millrace_api.admit($2::text::jsonb)"
+        ),
+    };
+    let arguments = [Some(request), caller.stored_key()];
+    run(function, statement, arguments.into_iter().flatten()).await
+}
+
+/// Checks a caller who showed a stored key, for functions that have no statement of their own;
+/// everybody else has been admitted already, which costs nothing here.
+///
+/// # Errors
+/// 401 or 403 if the key is not good for this; else as [`call`].
+pub async fn admit(caller: &Caller) -> Result<(), Problem> {
+    let Some(key) = caller.stored_key() else {
+        return Ok(());
+    };
+    let statement = "select millrace_api.admit($1::text::jsonb)::text".to_owned();
+    run("admit", statement, [key]).await.map(drop)
+}
+
+/// Runs the statement of `function` and gives its one text.
+async fn run(
+    function: &str,
+    statement: String,
+    arguments: impl IntoIterator<Item = String>,
+) -> Result<String, Problem> {
     let address = variable::get("database_url").await?;
     if !["postgres://", "postgresql://"]
         .iter()
@@ -34,10 +83,8 @@ pub async fn call(function: &'static str, request: &impl Serialize) -> Result<An
         ));
         return Err(variable::misconfigured());
     }
-    let argument = serde_json::to_string(request).map_err(|_| Problem::internal())?;
-    let statement = format!("select millrace_api.{function}($1::text::jsonb)::text");
-    match one_text(address, statement, argument).await {
-        Ok(Some(json)) => Ok(Answer::json(json)),
+    match one_text(address, statement, arguments).await {
+        Ok(Some(text)) => Ok(text),
         Ok(None) => {
             log::line(format_args!("{function} did not answer with one jsonb"));
             Err(Problem::internal())
@@ -50,12 +97,11 @@ pub async fn call(function: &'static str, request: &impl Serialize) -> Result<An
 async fn one_text(
     address: String,
     statement: String,
-    argument: String,
+    arguments: impl IntoIterator<Item = String>,
 ) -> Result<Option<String>, Error> {
+    let arguments: Vec<_> = arguments.into_iter().map(ParameterValue::Str).collect();
     let connection = Connection::open(address).await?;
-    let mut result = connection
-        .query(statement, [ParameterValue::Str(argument)])
-        .await?;
+    let mut result = connection.query(statement, arguments).await?;
     let mut answer = None;
     while let Some(row) = result.rows().next().await {
         answer = row.into_iter().next();
@@ -137,6 +183,10 @@ fn raised(function: &str, status: &str, error: &DbError) -> Problem {
     match status {
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
             problem.with_header(RETRY_AFTER, "1")
+        }
+        // A stored key that is not good (RFC 6750 section 3).
+        StatusCode::UNAUTHORIZED => {
+            problem.with_header(WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"")
         }
         _ => problem,
     }

@@ -183,6 +183,11 @@ impl<T, const MAX: usize, const MIN: usize> List<T, MAX, MIN> {
     pub fn items(&self) -> &[T] {
         &self.0
     }
+
+    /// The same, to be changed each for itself.
+    pub fn items_mut(&mut self) -> &mut [T] {
+        &mut self.0
+    }
 }
 
 impl<'de, T, const MAX: usize, const MIN: usize> Deserialize<'de> for List<T, MAX, MIN>

@@ -7,14 +7,23 @@
 
 pub mod answer;
 pub mod auth;
+mod caller;
+pub mod cors;
 pub mod database;
 pub mod field;
-mod hs256;
 pub mod json;
-mod log;
+mod jwks;
+mod key_set;
+pub mod link;
+pub mod log;
 pub mod parse;
+mod query;
 pub mod request;
+#[cfg(feature = "schema")]
+mod schema;
+mod signature;
 pub mod token;
+pub mod trace;
 pub mod variable;
 
 pub use answer::{Answer, Problem, Reply, reply};

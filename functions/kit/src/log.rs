@@ -5,6 +5,6 @@ use std::io::Write;
 
 /// Writes a line. `eprintln!` would panic where standard error is gone, and end other requests with it.
 /// Nothing secret, and nothing that a client sent, may be in it.
-pub(crate) fn line(line: Arguments) {
+pub fn line(line: Arguments) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::error::Category;
 
 use crate::answer::Problem;
-use crate::field::{Object, Text};
+use crate::field::Object;
+use crate::query;
 use http::StatusCode;
 
 /// How much of a reason is shown: it may quote what the client sent, which may be long.
@@ -51,32 +52,27 @@ pub fn one_or_many<One: DeserializeOwned, Many: DeserializeOwned>(
     }
 }
 
-/// The parameters of a query string, in the order of `names`; each may be absent.
+/// Parses a query string whose parameters are the fields of `T`, of the same types as in a body: an
+/// integer is its decimal digits, a `bool` is `true` or `false`, an enum is one of its names.
 ///
 /// # Errors
-/// 400 `invalid_request`, naming the parameter, if one is not among `names`, comes twice, is blank,
-/// longer than 200 characters or not UTF-8.
-pub fn query<const N: usize>(
-    query: Option<&str>,
-    names: [&str; N],
-) -> Result<[Option<Text<200>>; N], Problem> {
-    let mut values = [const { None }; N];
-    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        let Some(index) = names.iter().position(|known| *known == name) else {
-            let name = shortened(&name);
-            return Err(Problem::invalid(&name, "is not a known parameter"));
-        };
-        // Bytes that are not UTF-8 were decoded to the replacement character.
-        if value.contains(char::REPLACEMENT_CHARACTER) {
-            return Err(Problem::invalid(&name, "is not UTF-8"));
+/// 400 `invalid_request`, naming the parameter, if one is unknown, missing, given twice, not UTF-8, of
+/// the wrong type or out of range.
+pub fn query<T: DeserializeOwned>(query: Option<&str>) -> Result<T, Problem> {
+    let parameters = query::deserializer(query.unwrap_or_default());
+    serde_path_to_error::deserialize(parameters).map_err(|error| {
+        let path = error.path().to_string();
+        let path = if path == "." { "" } else { &path };
+        match invalid_field(path, &error.inner().to_string(), "parameter") {
+            // No parameter is at fault alone, so the sentence must not speak of a body.
+            (field, reason) if field.is_empty() => Problem::new(
+                StatusCode::BAD_REQUEST,
+                "invalid_request",
+                format!("the query: {reason}"),
+            ),
+            (field, reason) => Problem::invalid(&field, &reason),
         }
-        let text = Text::try_from(value.into_owned())
-            .map_err(|reason| Problem::invalid(&name, &reason))?;
-        if values[index].replace(text).is_some() {
-            return Err(Problem::invalid(&name, "is given twice"));
-        }
-    }
-    Ok(values)
+    })
 }
 
 /// The names of an object's first 64 fields; the values are skipped.
@@ -116,14 +112,18 @@ fn problem(error: serde_path_to_error::Error<serde_json::Error>) -> Problem {
     let error = error.into_inner();
     let reason = reason(&error);
     match error.classify() {
-        Category::Data => invalid_field(&path, &reason),
+        Category::Data => {
+            let (field, reason) = invalid_field(&path, &reason, "field");
+            Problem::invalid(&field, &reason)
+        }
         _ => invalid_json(&reason),
     }
 }
 
-/// serde names a field that is missing, given twice or unknown in the sentence only, and the path
-/// that comes with it ends at the object, or at the field for an unknown one: bring both to the field.
-fn invalid_field(path: &str, reason: &str) -> Problem {
+/// The field at fault and the reason. serde names a field that is missing, given twice or unknown in
+/// the sentence only, and the path that comes with it ends at the object, or at the field for an
+/// unknown one: bring both to the field, which is called `noun` where it is unknown.
+fn invalid_field(path: &str, reason: &str, noun: &str) -> (String, String) {
     let named = |start: &str| {
         let (name, rest) = reason.strip_prefix(start)?.split_once('`')?;
         Some((name.to_owned(), rest.trim_start_matches(", ").to_owned()))
@@ -134,14 +134,14 @@ fn invalid_field(path: &str, reason: &str) -> Problem {
         _ => format!("{path}.{name}"),
     };
     if let Some((name, _)) = named("missing field `") {
-        Problem::invalid(&at(&name), "is required")
+        (at(&name), "is required".to_owned())
     } else if let Some((name, _)) = named("duplicate field `") {
-        Problem::invalid(&at(&name), "is given twice")
+        (at(&name), "is given twice".to_owned())
     } else if let Some((name, expected)) = named("unknown field `") {
-        let reason = format!("is not a known field, {expected}");
-        Problem::invalid(&shortened(&at(&name)), &reason)
+        let reason = format!("is not a known {noun}, {expected}");
+        (shortened(&at(&name)), reason)
     } else {
-        Problem::invalid(&shortened(path), &shortened(reason))
+        (shortened(path), shortened(reason))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The outer shape of a request: its method, its media type, and a body of limited size.
+//! The outer shape of a request: its path and method, its media type, and a body of limited size.
 
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Method, StatusCode};
@@ -16,6 +16,16 @@ pub fn only(method: &Method, allowed: &'static str) -> Result<(), Problem> {
         true => Ok(()),
         false => Err(Problem::method_not_allowed(allowed)),
     }
+}
+
+/// What stands between `prefix` and `suffix` in a path: one segment, not empty and not decoded. A slash
+/// at the path's end is no part of it, since a host may match a route with or without one.
+///
+/// `segment("/api/collab/job/7/summary", "/api/collab/job/", "/summary")` is `7`.
+pub fn segment<'a>(path: &'a str, prefix: &str, suffix: &str) -> Option<&'a str> {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let segment = path.strip_prefix(prefix)?.strip_suffix(suffix)?;
+    (!segment.is_empty() && !segment.contains('/')).then_some(segment)
 }
 
 /// Reads a JSON body whole.
@@ -107,6 +117,23 @@ mod tests {
 
     fn typed(media_type: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(media_type))])
+    }
+
+    #[test]
+    fn a_segment_is_what_stands_between() {
+        let of = |path| segment(path, "/job/", "/summary");
+        assert_eq!(of("/job/7/summary"), Some("7"));
+        assert_eq!(of("/job/7/summary/"), Some("7"));
+        for other in [
+            "/job//summary",
+            "/job/7/8/summary",
+            "/job/summary",
+            "/job/7",
+            "/jobs/7/summary",
+        ] {
+            assert_eq!(of(other), None, "{other}");
+        }
+        assert_eq!(segment("/job/7", "/job/", ""), Some("7"));
     }
 
     #[test]

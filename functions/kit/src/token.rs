@@ -1,13 +1,15 @@
-//! JSON Web Tokens (RFC 7519), signed with HS256 and the project's secret as Supabase signs them.
+//! JSON Web Tokens (RFC 7519), signed as Supabase signs them: with HS256 and the project's secret, or with
+//! RS256 or ES256 and one of the keys that the issuer publishes.
 
+use http::Uri;
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::answer::Problem;
 use crate::auth::Role;
-use crate::hs256;
+use crate::{jwks, signature};
 
 /// How far, in seconds, the clocks of whoever signs and of the host may be apart when `exp` and
 /// `nbf` are checked.
@@ -18,8 +20,16 @@ pub const LEAST_SECRET: usize = 32;
 
 /// What a token must satisfy to be believed.
 pub struct TokenRules {
-    key: DecodingKey,
+    keys: Keys,
     validation: Validation,
+}
+
+/// What tokens are signed with.
+enum Keys {
+    /// HS256 with this secret.
+    Secret(DecodingKey),
+    /// RS256 or ES256 with a key of the set at this URL.
+    Published(String),
 }
 
 /// The only claim that the functions look at themselves. Any type is taken, so that a token whose
@@ -35,12 +45,36 @@ impl TokenRules {
     ///
     /// # Errors
     /// If the secret has fewer than [`LEAST_SECRET`] bytes.
-    pub fn new(secret: &str, issuer: &str, audience: &str) -> Result<Self, &'static str> {
+    pub fn with_secret(secret: &str, issuer: &str, audience: &str) -> Result<Self, &'static str> {
         if secret.len() < LEAST_SECRET {
             return Err("supabase_jwt_secret has fewer than 32 bytes");
         }
+        let key = DecodingKey::from_secret(secret.as_bytes());
+        Ok(Self::new(Keys::Secret(key), issuer, audience))
+    }
+
+    /// Tokens signed with a key that is published at `url`; an empty `issuer` or `audience` is not checked.
+    ///
+    /// # Errors
+    /// If it is not an absolute `https` or `http` URL.
+    pub fn with_published_keys(
+        url: &str,
+        issuer: &str,
+        audience: &str,
+    ) -> Result<Self, &'static str> {
+        let web = url.parse::<Uri>().is_ok_and(|uri| {
+            matches!(uri.scheme_str(), Some("https" | "http"))
+                && uri.host().is_some_and(|host| !host.is_empty())
+        });
+        match web {
+            true => Ok(Self::new(Keys::Published(url.to_owned()), issuer, audience)),
+            false => Err("collab_jwks_url is not an absolute https or http URL"),
+        }
+    }
+
+    fn new(keys: Keys, issuer: &str, audience: &str) -> Self {
         // It fails only where a provider is installed already, which is this one.
-        let _ = hs256::PROVIDER.install_default();
+        let _ = signature::PROVIDER.install_default();
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = LEEWAY_SECONDS;
         validation.validate_nbf = true;
@@ -55,8 +89,7 @@ impl TokenRules {
             required.push("aud");
         }
         validation.set_required_spec_claims(&required);
-        let key = DecodingKey::from_secret(secret.as_bytes());
-        Ok(Self { key, validation })
+        Self { keys, validation }
     }
 
     /// The role that a token gives its bearer.
@@ -64,16 +97,32 @@ impl TokenRules {
     /// # Errors
     /// 401 `token_expired` if it was good once, else 401 `invalid_token`; which check failed is not
     /// told, since whoever signs tokens can see for himself and whoever forges them should not learn.
-    pub fn verify(&self, token: &str) -> Result<Role, Problem> {
-        let invalid = || Problem::unauthorized("invalid_token", "the token is not valid");
-        let token = decode::<Claims>(token, &self.key, &self.validation).map_err(|error| {
-            match error.kind() {
+    /// 503 `jwks_unavailable` if the keys that it could be signed with cannot be had.
+    pub async fn verify(&self, token: &str) -> Result<Role, Problem> {
+        let url = match &self.keys {
+            Keys::Secret(key) => return self.check(token, Algorithm::HS256, key),
+            Keys::Published(url) => url,
+        };
+        // So far only claims: a key is chosen by them, and then they are checked with it.
+        let header = decode_header(token).map_err(|_| invalid())?;
+        if !matches!(header.alg, Algorithm::RS256 | Algorithm::ES256) {
+            return Err(invalid());
+        }
+        let key = jwks::key(url, &header).await?.ok_or_else(invalid)?;
+        self.check(token, key.algorithm, &key.key)
+    }
+
+    /// Believes a token that is signed with `key`, by this algorithm and no other.
+    fn check(&self, token: &str, algorithm: Algorithm, key: &DecodingKey) -> Result<Role, Problem> {
+        let mut validation = self.validation.clone();
+        validation.algorithms = vec![algorithm];
+        let token =
+            decode::<Claims>(token, key, &validation).map_err(|error| match error.kind() {
                 ErrorKind::ExpiredSignature => {
                     Problem::unauthorized("token_expired", "the token has expired")
                 }
                 _ => invalid(),
-            }
-        })?;
+            })?;
         // RFC 7515 section 4.1.11: extensions that are not understood but must be. None are here.
         if token.header.crit.is_some() {
             return Err(invalid());
@@ -82,13 +131,18 @@ impl TokenRules {
     }
 }
 
+fn invalid() -> Problem {
+    Problem::unauthorized("invalid_token", "the token is not valid")
+}
+
 #[cfg(test)]
 mod tests {
+    use futures::executor::block_on;
     use jsonwebtoken::get_current_timestamp;
     use serde_json::json;
 
     use super::*;
-    use crate::hs256::signing::signed;
+    use crate::signature::signing::signed;
 
     const SECRET: &str = "a secret of more than thirty-two bytes";
 
@@ -97,8 +151,8 @@ mod tests {
     }
 
     fn verdict(claims: &Value) -> Result<Role, String> {
-        let rules = TokenRules::new(SECRET, "", "").unwrap();
-        let outcome = rules.verify(&good(claims));
+        let rules = TokenRules::with_secret(SECRET, "", "").unwrap();
+        let outcome = block_on(rules.verify(&good(claims)));
         outcome.map_err(|problem| problem.code().to_owned())
     }
 
@@ -140,7 +194,7 @@ mod tests {
 
     #[test]
     fn only_hs256_with_the_secret_is_believed() {
-        let rules = TokenRules::new(SECRET, "", "").unwrap();
+        let rules = TokenRules::with_secret(SECRET, "", "").unwrap();
         let claims = json!({"role": "worker", "exp": get_current_timestamp() + 60});
         let good = good(&claims);
         let (signed_part, _) = good.rsplit_once('.').unwrap();
@@ -162,19 +216,19 @@ mod tests {
             "..".to_owned(),
         ] {
             assert_eq!(
-                rules.verify(&bad).unwrap_err().code(),
+                block_on(rules.verify(&bad)).unwrap_err().code(),
                 "invalid_token",
                 "{bad}"
             );
         }
-        assert!(rules.verify(&good).is_ok());
+        assert!(block_on(rules.verify(&good)).is_ok());
     }
 
     #[test]
     fn issuer_and_audience_are_required_when_they_are_set() {
-        let rules = TokenRules::new(SECRET, "https://issuer.example", "millrace").unwrap();
+        let rules = TokenRules::with_secret(SECRET, "https://issuer.example", "millrace").unwrap();
         let exp = get_current_timestamp() + 60;
-        let accepted = |claims: Value| rules.verify(&good(&claims)).is_ok();
+        let accepted = |claims: Value| block_on(rules.verify(&good(&claims))).is_ok();
         assert!(accepted(
             json!({"exp": exp, "iss": "https://issuer.example", "aud": ["millrace"]})
         ));
@@ -189,18 +243,47 @@ mod tests {
 
     #[test]
     fn an_extension_that_must_be_understood_is_not() {
-        let rules = TokenRules::new(SECRET, "", "").unwrap();
+        let rules = TokenRules::with_secret(SECRET, "", "").unwrap();
         let header = json!({"alg": "HS256", "crit": ["b64"], "b64": false});
         let token = signed(
             &header,
             SECRET,
             &json!({"exp": get_current_timestamp() + 60}),
         );
-        assert!(rules.verify(&token).is_err());
+        assert!(block_on(rules.verify(&token)).is_err());
     }
 
     #[test]
     fn a_short_secret_is_refused() {
-        assert!(TokenRules::new("short", "", "").is_err());
+        assert!(TokenRules::with_secret("short", "", "").is_err());
+    }
+
+    #[test]
+    fn keys_are_published_at_a_url() {
+        let rules = |url| TokenRules::with_published_keys(url, "", "");
+        assert!(rules("https://issuer.example/auth/v1/.well-known/jwks.json").is_ok());
+        for wrong in [
+            "",
+            "issuer.example",
+            "/jwks",
+            "ftp://issuer.example",
+            "https://",
+            "https:// ",
+        ] {
+            assert!(rules(wrong).is_err(), "{wrong}");
+        }
+        // No key is asked for: whoever is not even of the right algorithm makes no request.
+        let rules = rules("https://issuer.example").unwrap();
+        let claims = json!({"role": "worker", "exp": get_current_timestamp() + 60});
+        for wrong in [
+            good(&claims),
+            signed(&json!({"alg": "none"}), SECRET, &claims),
+            "x".to_owned(),
+        ] {
+            assert_eq!(
+                block_on(rules.verify(&wrong)).unwrap_err().code(),
+                "invalid_token"
+            );
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Parsing as a client meets it: the right code, the field named, and never a panic.
 
 use millrace_kit::Problem;
-use millrace_kit::field::{Int, JobId, LeaseId, List, Text};
+use millrace_kit::field::{Instant, Int, JobId, LeaseId, List, Text};
 use millrace_kit::json::{self, Json};
 use millrace_kit::parse::{self, OneOrMany};
 use serde::{Deserialize, Serialize};
@@ -228,22 +228,108 @@ fn one_and_many_go_on_in_their_own_shape() {
     );
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Query {
+    executor_id: Option<Text<10>>,
+    job: Option<JobId>,
+    limit: Option<Int<1, 100>>,
+    open: Option<bool>,
+    state: Option<State>,
+    cursor: Option<Instant>,
+    lease: Option<LeaseId>,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Queued,
+    Dead,
+}
+
 #[test]
-fn a_query_string_is_checked() {
-    let query = |text: &str| parse::query(Some(text), ["executorId"]);
-    let [executor] = query("executorId=a%20b").unwrap();
-    assert_eq!(executor.unwrap().as_str(), "a b");
-    assert!(parse::query(None, ["executorId"]).unwrap()[0].is_none());
-    assert!(query("").unwrap()[0].is_none());
-    for (text, field) in [
-        ("executor=a", "executor"),
-        ("executorId=a&executorId=a", "executorId"),
-        ("executorId=", "executorId"),
-        ("executorId=%ff", "executorId"),
-        ("executorId=%00", "executorId"),
-    ] {
-        assert_eq!(query(text).unwrap_err().details(), Some(field), "{text}");
+fn a_query_string_is_a_typed_request() {
+    let query = parse::query::<Query>(Some(
+        "executorId=a%20b+c&job=00000000-0000-8000-8000-000000000001&limit=7&open=true&state=dead\
+         &cursor=2030-01-31T09:30:00%2B02:00&lease=9&forceFunctionRegion=us-east-1",
+    ))
+    .unwrap();
+    assert_eq!(query.executor_id.unwrap().as_str(), "a b c");
+    assert_eq!(query.limit.unwrap().get(), 7);
+    assert_eq!((query.open, query.state), (Some(true), Some(State::Dead)));
+    assert!(query.job.is_some() && query.cursor.is_some() && query.lease.is_some());
+    for nothing in [None, Some(""), Some("&")] {
+        let query = parse::query::<Query>(nothing).unwrap();
+        assert!(query.executor_id.is_none() && query.limit.is_none());
     }
+}
+
+#[test]
+fn a_wrong_parameter_is_named() {
+    for (text, field, reason) in [
+        (
+            "executor=a",
+            "executor",
+            "is not a known parameter, expected one of",
+        ),
+        ("executorId=a&executorId=a", "executorId", "is given twice"),
+        ("executorId=", "executorId", "must not be blank"),
+        ("executorId=%ff", "executorId", "is not UTF-8"),
+        ("executorId=%00", "executorId", "holds the NUL"),
+        ("executorId=12345678901", "executorId", "has more than 10"),
+        (
+            "limit=0",
+            "limit",
+            "invalid value: integer `0`, expected an integer from 1 to 100",
+        ),
+        ("limit=", "limit", "invalid type: string"),
+        ("limit=+7", "limit", "invalid type: string"),
+        ("limit=1.0", "limit", "invalid type: string"),
+        (
+            "limit=99999999999999999999",
+            "limit",
+            "invalid type: string",
+        ),
+        ("open=1", "open", "is neither true nor false"),
+        (
+            "state=Dead",
+            "state",
+            "unknown variant `Dead`, expected `queued` or `dead`",
+        ),
+        ("job=7", "job", "is not a UUID"),
+        ("cursor=null", "cursor", "is not a time"),
+        ("lease=-9", "lease", "invalid value"),
+        ("limit=1&limit=2", "limit", "is given twice"),
+    ] {
+        let problem = parse::query::<Query>(Some(text)).unwrap_err();
+        assert_eq!(problem.code(), "invalid_request");
+        assert_eq!(
+            problem.details(),
+            Some(field),
+            "{text}: {}",
+            problem.error()
+        );
+        let expected = format!("{field}: {reason}");
+        assert!(
+            problem.error().starts_with(&expected),
+            "{text}: {}",
+            problem.error()
+        );
+    }
+    let long = format!("{}=1&executorId={0}", "x".repeat(100_000));
+    let problem = parse::query::<Query>(Some(&long)).unwrap_err();
+    assert!(problem.error().len() < 2_000, "{}", problem.error());
+}
+
+#[test]
+fn a_parameter_that_must_be_there_is_asked_for() {
+    #[derive(Debug, Deserialize)]
+    struct Signing {
+        #[serde(rename = "bucket")]
+        _bucket: Text<10>,
+    }
+    let problem = parse::query::<Signing>(None).unwrap_err();
+    assert_eq!(problem.error(), "bucket: is required");
 }
 
 /// Bytes changed, dropped, doubled and cut at every place of a body that has everything in it: none of
@@ -273,6 +359,6 @@ fn no_mutation_of_a_request_panics() {
             dropped.remove(at);
             parse(&dropped);
         }
-        let _ = parse::query(std::str::from_utf8(&bytes[..at]).ok(), ["jobs", "name"]);
+        let _ = parse::query::<Query>(std::str::from_utf8(&bytes[..at]).ok());
     }
 }

@@ -1,14 +1,11 @@
 //! `POST /api/collab/task.result`: takes the outcome of one leased job, or of up to 100.
 
-mod artifact;
-mod outcome;
-
+use millrace_contract::outcome::{Outcome, Outcomes};
+use millrace_kit::auth::Scope;
 use millrace_kit::parse::OneOrMany;
 use millrace_kit::{Answer, Problem, Reply, database, parse, reply, request, variable};
 use spin_sdk::http::Request;
 use spin_sdk::http_service;
-
-use crate::outcome::{Outcome, Outcomes};
 
 /// Serves the component's one route.
 #[http_service]
@@ -19,7 +16,7 @@ async fn handle(request: Request) -> Reply {
 async fn result(request: Request) -> Result<Answer, Problem> {
     let (head, body) = request.into_parts();
     request::only(&head.method, "POST")?;
-    variable::role(&head.headers).await?.may_work()?;
+    let caller = variable::caller(&head.headers, Scope::Work).await?;
 
     let body = request::json_body(&head.headers, body).await?;
     let result: OneOrMany<Outcome, Outcomes> = parse::one_or_many(&body, "results")?;
@@ -27,5 +24,5 @@ async fn result(request: Request) -> Result<Answer, Problem> {
         outcomes.are_distinct()?;
     }
 
-    database::call("collab_result", &result).await
+    database::call(&caller, "collab_result", &result).await
 }

@@ -1,12 +1,10 @@
 //! `POST /api/collab/workers/heartbeat` and `GET /api/collab/workers/active`: who is there to work.
 
-mod worker;
-
+use millrace_contract::worker::{Heartbeat, Selection};
+use millrace_kit::auth::Scope;
 use millrace_kit::{Answer, Problem, Reply, database, parse, reply, request, variable};
 use spin_sdk::http::Request;
 use spin_sdk::http_service;
-
-use crate::worker::{Heartbeat, Selection};
 
 /// Serves the component's two routes.
 #[http_service]
@@ -23,19 +21,19 @@ async fn handle(request: Request) -> Reply {
 async fn heartbeat(request: Request) -> Result<Answer, Problem> {
     let (head, body) = request.into_parts();
     request::only(&head.method, "POST")?;
-    variable::role(&head.headers).await?.may_work()?;
+    let caller = variable::caller(&head.headers, Scope::Work).await?;
 
     let body = request::json_body(&head.headers, body).await?;
     let heartbeat: Heartbeat = parse::object(&body)?;
 
-    database::call("collab_heartbeat", &heartbeat).await
+    database::call(&caller, "collab_heartbeat", &heartbeat).await
 }
 
 async fn active(request: Request) -> Result<Answer, Problem> {
     request::only(request.method(), "GET")?;
-    variable::role(request.headers()).await?.may_read()?;
+    let caller = variable::caller(request.headers(), Scope::Read).await?;
 
-    let [executor_id] = parse::query(request.uri().query(), ["executorId"])?;
+    let selection: Selection = parse::query(request.uri().query())?;
 
-    database::call("collab_workers_active", &Selection { executor_id }).await
+    database::call(&caller, "collab_workers_active", &selection).await
 }

@@ -1,17 +1,23 @@
-//! What a worker says of itself, and which workers one may ask for.
+//! `workers/heartbeat` and `workers/active`: what a worker says of itself, and who is there.
 
-use millrace_kit::field::{Int, Text};
+use millrace_kit::field::{Instant, Int, Text};
 use serde::{Deserialize, Serialize};
 
 /// A worker's sign of life.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Heartbeat {
+    /// The worker.
     agent_id: Text<200>,
+    /// The queue that it works for.
     executor_id: Text<200>,
+    /// In its own words, such as `idle` or `busy`.
     status: Text<50>,
+    /// How many jobs it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     running: Option<Count>,
+    /// How many jobs it could run.
     #[serde(skip_serializing_if = "Option::is_none")]
     capacity: Option<Count>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -22,12 +28,44 @@ pub struct Heartbeat {
 type Count = Int<0, 2_147_483_647>;
 
 /// Which active workers are asked for: those of one executor, or all.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Selection {
-    /// From the query string.
+    /// The queue that they work for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub executor_id: Option<Text<200>>,
+    executor_id: Option<Text<200>>,
+}
+
+/// The answer to a heartbeat.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Noted {
+    #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
+    ok: bool,
+}
+
+/// The workers that were seen within the last 20 seconds, the latest first.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ActiveWorkers {
+    items: Vec<ActiveWorker>,
+    count: Count,
+    /// The database's time.
+    ts: Instant,
+}
+
+/// A worker as its last heartbeat described it.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ActiveWorker {
+    agent_id: String,
+    executor_id: String,
+    status: String,
+    running: Option<Count>,
+    capacity: Option<Count>,
+    version: Option<String>,
+    last_seen_at: Instant,
 }
 
 #[cfg(test)]

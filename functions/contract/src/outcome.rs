@@ -1,4 +1,4 @@
-//! What a report on a job may say.
+//! `task.result`: what a report on a job may say, and its answer.
 
 use std::collections::HashSet;
 
@@ -11,6 +11,7 @@ use crate::artifact::Artifact;
 
 /// Several reports in one statement; each counts, or is refused, by itself.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Outcomes {
     results: List<Outcome, 100>,
@@ -40,16 +41,20 @@ impl Outcomes {
 
 /// How one attempt ended.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Outcome {
     job_id: JobId,
+    /// Must be the job's own.
     r#type: Text<200>,
+    /// Whether the job succeeded.
     ok: bool,
-    /// May be empty: an exception without a message is no reason to lose the report.
+    /// Why it failed. May be empty: an exception without a message is no reason to lose the report.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Text<10_000, true>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error_code: Option<Text<200>>,
+    /// Kept with the job that succeeded.
     #[serde(default, deserialize_with = "json::present")]
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<Json>,
@@ -58,13 +63,16 @@ pub struct Outcome {
     artifact: Option<Artifact>,
     #[serde(skip_serializing_if = "Option::is_none")]
     artifacts: Option<List<Artifact, 100, 0>>,
+    /// Must be the lease's, if it is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     worker_id: Option<Text<200>>,
+    /// Must be the current lease's, if it is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     lease_id: Option<LeaseId>,
-    /// At most a year.
+    /// How long to wait before the next attempt, instead of what the queue says; at most a year.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_seconds: Option<Int<0, 31_536_000>>,
+    /// Never try it again.
     #[serde(skip_serializing_if = "Option::is_none")]
     permanent: Option<bool>,
 }
@@ -72,6 +80,46 @@ pub struct Outcome {
 fn one_artifact<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Artifact>, D::Error> {
     let artifact = Option::<Object<Artifact>>::deserialize(from)?;
     Ok(artifact.map(|Object(artifact)| artifact))
+}
+
+/// The answer to one report.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Reported {
+    #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
+    ok: bool,
+}
+
+/// The answer to several reports, in the order of the request.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ReportedMany {
+    #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
+    ok: bool,
+    results: Vec<ReportedOne>,
+}
+
+/// What came of one report of several: it counted, or it was refused and why.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(untagged)]
+pub enum ReportedOne {
+    /// It counted.
+    Counted {
+        #[serde(rename = "jobId")]
+        job_id: JobId,
+        #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
+        ok: bool,
+    },
+    /// It was refused, for the reason that a report of its own would be refused for.
+    Refused {
+        #[serde(rename = "jobId")]
+        job_id: JobId,
+        #[cfg_attr(feature = "schema", schemars(extend("const" = false)))]
+        ok: bool,
+        code: String,
+        error: String,
+    },
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
-//! What a request to enqueue may say.
+//! `task.assign`: what a request to enqueue may say, and its answer.
 
-use millrace_kit::field::{Instant, Int, List, Text};
+use millrace_kit::field::{Instant, Int, JobId, List, Text};
 use millrace_kit::json::{self, Json};
+use millrace_kit::trace::Traceparent;
 use serde::{Deserialize, Serialize};
 
 /// Several jobs in one statement: all of them are enqueued, or none.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Tasks {
     tasks: List<Task, 100>,
@@ -13,31 +15,60 @@ pub struct Tasks {
 
 /// One job to be.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "Draft")]
 pub struct Task(Draft);
 
 /// The fields of a job to be, of which two exclude each other.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Draft {
+    /// What kind of work it is, such as `email` or `browser.run`.
     r#type: Text<200>,
+    /// The queue: which workers take it.
     executor_id: Text<200>,
+    /// Handed to the worker as it is; `{}` if it is absent.
     #[serde(default, deserialize_with = "json::present")]
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<Json>,
+    /// The same key again in the same queue answers with the first job, for as long as that is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     idempotency_key: Option<Text<200>>,
+    /// Greater goes first; 5 if it is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     priority: Option<Int<-100, 100>>,
-    /// At most ten years.
+    /// How long the job waits before it is due, at most ten years; not together with `runAt`.
     #[serde(skip_serializing_if = "Option::is_none")]
     delay_seconds: Option<Int<0, 315_360_000>>,
+    /// When the job is due; not together with `delaySeconds`.
     #[serde(skip_serializing_if = "Option::is_none")]
     run_at: Option<Instant>,
+    /// At most one job of a key runs at a time.
     #[serde(skip_serializing_if = "Option::is_none")]
     concurrency_key: Option<Text<200>>,
+    /// How often it is tried; what the queue says if it is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_attempts: Option<Int<1, 1000>>,
+    /// The trace that the job belongs to (W3C Trace Context); the request's own header `traceparent` if it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<Traceparent>,
+}
+
+impl Tasks {
+    /// Puts each job that names no trace of its own into this one.
+    pub fn join(&mut self, trace: &Traceparent) {
+        for task in self.tasks.items_mut() {
+            task.join(trace);
+        }
+    }
+}
+
+impl Task {
+    /// Puts the job into this trace unless it names one of its own.
+    pub fn join(&mut self, trace: &Traceparent) {
+        self.0.traceparent.get_or_insert_with(|| trace.clone());
+    }
 }
 
 impl TryFrom<Draft> for Task {
@@ -49,6 +80,23 @@ impl TryFrom<Draft> for Task {
             _ => Ok(Self(draft)),
         }
     }
+}
+
+/// The answer for one job.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Assigned {
+    job_id: JobId,
+    /// False if the idempotency key named a job that was there already.
+    queued: bool,
+}
+
+/// The answer for several jobs, in the order of the request.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AssignedMany {
+    tasks: Vec<Assigned>,
 }
 
 #[cfg(test)]
@@ -93,6 +141,10 @@ mod tests {
                 "the body: delaySeconds and",
             ),
             (r#","payloads":{}"#, "payloads: is not a known field"),
+            (
+                r#","traceparent":"00-0-0-0""#,
+                "traceparent: is not a traceparent",
+            ),
         ] {
             let reason = parse(fields).unwrap_err();
             assert!(reason.starts_with(error), "{reason}");

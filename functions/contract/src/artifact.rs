@@ -1,16 +1,18 @@
 //! What a report may say about a file that the job has made.
 
+use http::Uri;
 use millrace_kit::field::{Int, Text};
 use serde::{Deserialize, Serialize};
-use spin_sdk::http::Uri;
 
 /// The description of a file; the file itself lies elsewhere.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Artifact {
     name: Text<200>,
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<Url>,
+    /// Where it lies in its bucket: relative, without `.`, `..` or empty parts.
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<Path>,
     /// In bytes.
@@ -24,6 +26,8 @@ pub struct Artifact {
 
 /// An absolute `http` or `https` URL of at most 2,000 characters.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("format" = "uri")))]
 #[serde(try_from = "Text<2_000>")]
 struct Url(Text<2_000>);
 
@@ -42,26 +46,39 @@ impl TryFrom<Text<2_000>> for Url {
     }
 }
 
-/// An object's path in its storage: relative, without `.` or `..` or an empty part, at most 1,000
-/// characters, so that joined to a folder or a bucket it stays inside.
+/// An object's path in its storage: relative, without `.` or `..` or an empty part, a backslash or a
+/// control character, at most 1,000 characters, so that joined to a folder or a bucket it stays inside.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "Text<1_000>")]
-struct Path(Text<1_000>);
+pub struct Path(Text<1_000>);
+
+impl Path {
+    /// The path itself.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
 
 impl TryFrom<Text<1_000>> for Path {
     type Error = &'static str;
 
     fn try_from(text: Text<1_000>) -> Result<Self, Self::Error> {
-        let path = text.as_str();
-        match path.split('/').any(|part| matches!(part, "" | "." | "..")) || path.contains('\\') {
-            true => Err("is not a relative path of named parts between slashes"),
-            false => Ok(Self(text)),
+        let is_named = |part: &str| {
+            let strange = |character: char| character == '\\' || character.is_control();
+            !matches!(part, "" | "." | "..") && !part.contains(strange)
+        };
+        match text.as_str().split('/').all(is_named) {
+            true => Ok(Self(text)),
+            false => Err("is not a relative path of named parts between slashes"),
         }
     }
 }
 
 /// A SHA-256 digest: 64 hexadecimal digits, which go on in lower case.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[0-9A-Fa-f]{64}$")))]
 #[serde(try_from = "String")]
 struct Sha256(String);
 
@@ -117,6 +134,9 @@ mod tests {
             ("path", ".."),
             ("path", "a\\\\b"),
             ("path", "a//b"),
+            ("path", "a/"),
+            ("path", "a\\nb"),
+            ("path", "a\\u007fb"),
             ("sha256", "abc"),
             ("size", "1"),
             ("mime", ""),
