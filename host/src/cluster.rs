@@ -45,6 +45,7 @@ pub enum Keep {
 pub struct Cluster {
     folder: PathBuf,
     keep: Keep,
+    settings: Vec<&'static str>,
     port: u16,
     password: String,
     supervisor: Supervisor,
@@ -59,6 +60,12 @@ struct Supervisor {
 impl Cluster {
     /// Starts the cluster in `folder`, making it first if it is not there yet. Errors say what is missing on the machine.
     pub async fn start(folder: &Path, keep: Keep) -> Result<Self> {
+        Self::start_with(folder, keep, &[]).await
+    }
+
+    /// The same with more settings, each as `name=value`, that win over ours.
+    pub async fn start_with(folder: &Path, keep: Keep, more: &[&'static str]) -> Result<Self> {
+        let settings = [settings(keep).as_slice(), more].concat();
         let owner = Owner::choose()?;
         let folder = owner.prepare(folder)?;
         let programs = programs_for(&folder)?;
@@ -69,10 +76,11 @@ impl Cluster {
             fs::read_to_string(folder.join("password")).context("the cluster's password")?;
         wait_for_predecessor(&folder)?;
         let port = free_port()?;
-        let supervisor = Supervisor::start(&programs, &folder, &owner, keep, port)?;
+        let supervisor = Supervisor::start(&programs, &folder, &owner, keep, &settings, port)?;
         let mut cluster = Self {
             folder,
             keep,
+            settings,
             port,
             password,
             supervisor,
@@ -121,6 +129,7 @@ impl Cluster {
             &self.folder,
             &Owner::choose()?,
             self.keep,
+            &self.settings,
             self.port,
         )?;
         self.wait_until_ready().await
@@ -143,7 +152,14 @@ impl Cluster {
 }
 
 impl Supervisor {
-    fn start(programs: &Path, folder: &Path, owner: &Owner, keep: Keep, port: u16) -> Result<Self> {
+    fn start(
+        programs: &Path,
+        folder: &Path,
+        owner: &Owner,
+        keep: Keep,
+        settings: &[&str],
+        port: u16,
+    ) -> Result<Self> {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -162,7 +178,7 @@ impl Supervisor {
             .arg(folder.join("data"))
             .arg("-p")
             .arg(port.to_string());
-        for setting in settings(keep) {
+        for setting in settings {
             command.arg("-c").arg(setting);
         }
         command

@@ -3,12 +3,15 @@
 //!
 //! Serving: [`manifest`] and [`variables`] say what, [`routes`] and [`server`] take requests in, [`runtime`] runs the
 //! components, [`postgres`] and [`outbound`] are what they reach, [`cron`] is the clock. [`serve`] puts these together.
-//! The application on a developer's machine: [`up`], over [`cluster`], [`database`] and [`migrate`]; [`doctor`] looks it over.
+//! The application on a developer's machine: [`up`], over [`cluster`], [`database`] and [`migrate`]; [`doctor`] looks it over,
+//! [`keys`] makes and revokes the API keys that it knows.
+//! [`watch`] is a client of a running one.
 
 pub mod cluster;
 pub mod cron;
 pub mod database;
 pub mod doctor;
+pub mod keys;
 pub mod manifest;
 pub mod migrate;
 pub mod outbound;
@@ -20,3 +23,4 @@ pub mod serve;
 pub mod server;
 pub mod up;
 pub mod variables;
+pub mod watch;

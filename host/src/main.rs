@@ -6,8 +6,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use millrace::keys::{Keys, keys};
 use millrace::serve::{Limits, ServeOptions, serve};
 use millrace::up::{UpArguments, refuse_open_door, resolve, up, wait_for_end};
+use millrace::watch::{WatchArguments, watch};
 use millrace::{database, doctor, migrate};
 
 /// A job queue in your own Postgres, served by WebAssembly functions.
@@ -35,6 +37,12 @@ enum Command {
     Migrate,
     /// Look the database in DATABASE_URL over and say what is wrong with it
     Doctor,
+    /// Make, list and revoke the API keys that the database in DATABASE_URL knows
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Follow a job to its end, or a queue: exits with 0 if the job succeeded, 1 if it failed or was cancelled, 2 on errors.
+    /// The credentials are TOKEN or COLLAB_API_KEY of the environment
+    Watch(WatchArguments),
 }
 
 #[tokio::main]
@@ -47,18 +55,24 @@ async fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    match run(Arguments::parse().command).await {
-        Ok(()) => ExitCode::SUCCESS,
+    let command = Arguments::parse().command;
+    // To `watch` a failure is what a job may come to.
+    let on_error = match &command {
+        Command::Watch(_) => ExitCode::from(2),
+        _ => ExitCode::FAILURE,
+    };
+    match run(command).await {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("millrace: {error:#}");
-            ExitCode::FAILURE
+            on_error
         }
     }
 }
 
-async fn run(command: Command) -> Result<()> {
+async fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Up(arguments) => up(arguments).await,
+        Command::Up(arguments) => up(arguments).await?,
         Command::Serve { listen, manifest } => {
             let listen = resolve(&listen).await?;
             refuse_open_door(listen)?;
@@ -74,7 +88,6 @@ async fn run(command: Command) -> Result<()> {
             eprintln!("==> serving http://{}", server.addr());
             wait_for_end().await?;
             server.shutdown().await;
-            Ok(())
         }
         Command::Migrate => {
             let url = database_url()?;
@@ -83,10 +96,12 @@ async fn run(command: Command) -> Result<()> {
                 "{}: {applied} migrations applied",
                 database::without_credentials(&url)
             );
-            Ok(())
         }
-        Command::Doctor => doctor::examine(&database_url()?).await,
+        Command::Doctor => doctor::examine(&database_url()?).await?,
+        Command::Keys(what) => keys(&database_url()?, what).await?,
+        Command::Watch(arguments) => return watch(arguments).await,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn database_url() -> Result<String> {

@@ -1,10 +1,13 @@
 //! Reads `spin.toml` (manifest version 2) into what the host serves. A key that the host does not know or
 //! does not support is an error that names it: a setting that is silently ignored is a setting that lies.
 
+mod files;
 mod raw;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+pub use files::Mount;
 
 use crate::variables::{Name, Template};
 use anyhow::{Context, Result, bail, ensure};
@@ -40,6 +43,8 @@ pub struct Component {
     pub environment: BTreeMap<String, String>,
     /// The hosts it may call, still as templates.
     pub allowed_outbound_hosts: Vec<Template>,
+    /// The folders it may read.
+    pub files: Vec<Mount>,
 }
 
 /// `[[trigger.http]]` with a public route.
@@ -144,7 +149,6 @@ fn parse_component(
                 raw.dependencies_inherit_configuration.is_some(),
             ),
             ("exclude_files", raw.exclude_files.is_some()),
-            ("files", raw.files.is_some()),
             ("key_value_stores", raw.key_value_stores.is_some()),
             ("profile", raw.profile.is_some()),
             ("sqlite_databases", raw.sqlite_databases.is_some()),
@@ -180,11 +184,13 @@ fn parse_component(
         .iter()
         .map(|text| template(text, &format!("{place}.allowed_outbound_hosts")))
         .collect::<Result<_>>()?;
+    let files = files::parse(raw.files, folder).with_context(|| format!("in {place}.files"))?;
     Ok(Component {
         source: folder.join(source),
         variables,
         environment: raw.environment,
         allowed_outbound_hosts,
+        files,
     })
 }
 
@@ -356,7 +362,6 @@ mod tests {
     #[test]
     fn what_spin_has_and_this_host_has_not_is_refused_by_name() {
         for key in [
-            "files = [\"x\"]",
             "exclude_files = [\"x\"]",
             "key_value_stores = [\"default\"]",
             "sqlite_databases = [\"default\"]",

@@ -57,6 +57,9 @@ pub struct Limits {
     pub memory_bytes: usize,
     /// Requests at work at once in a server; more wait.
     pub concurrent_requests: usize,
+    /// Responses of a component that are still streaming after their heads; more are refused. They are bounded because each
+    /// holds a client connection, and may do so for long.
+    pub streams_per_component: usize,
     /// Open client connections at once in a server; more wait to be accepted.
     pub client_connections: usize,
     /// Pooled Postgres connections for each component and address.
@@ -84,6 +87,7 @@ impl Default for Limits {
             body_bytes: 8 * 1024 * 1024,
             memory_bytes: 256 * 1024 * 1024,
             concurrent_requests: 512,
+            streams_per_component: 256,
             client_connections: 1024,
             pg_connections_per_component: 16,
             requests_per_instance: 128,

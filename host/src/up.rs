@@ -41,6 +41,9 @@ struct Keys {
     supabase_jwt_secret: String,
     collab_api_key: String,
     service_api_key: String,
+    /// Empty in what an earlier version has written.
+    #[serde(default)]
+    artifact_signing_key: String,
 }
 
 /// Serves until Ctrl-C or SIGTERM, then ends what it started.
@@ -138,6 +141,7 @@ async fn variables(owner_url: &str, keys: &Keys) -> Result<BTreeMap<String, Stri
         ("database_host", &database_host),
         ("supabase_jwt_secret", &keys.supabase_jwt_secret),
         ("collab_api_key", &keys.collab_api_key),
+        ("artifact_signing_key", &keys.artifact_signing_key),
     ];
     for (name, value) in ours {
         variables.insert(
@@ -186,8 +190,13 @@ fn token(variables: &BTreeMap<String, String>) -> Result<String> {
 impl Keys {
     fn load_or_make(file: &Path) -> Result<Self> {
         if let Ok(text) = fs::read_to_string(file) {
-            return serde_json::from_str(&text)
-                .with_context(|| format!("{} is damaged", file.display()));
+            let mut keys: Self = serde_json::from_str(&text)
+                .with_context(|| format!("{} is damaged", file.display()))?;
+            if keys.artifact_signing_key.is_empty() {
+                keys.artifact_signing_key = random_hex();
+                write_private(file, &serde_json::to_string_pretty(&keys)?)?;
+            }
+            return Ok(keys);
         }
         let keys = Self {
             functions_login: format!("millrace_app_{:08x}", rand::random::<u32>()),
@@ -195,6 +204,7 @@ impl Keys {
             supabase_jwt_secret: random_hex(),
             collab_api_key: random_hex(),
             service_api_key: random_hex(),
+            artifact_signing_key: random_hex(),
         };
         write_private(file, &serde_json::to_string_pretty(&keys)?)?;
         Ok(keys)
@@ -304,19 +314,19 @@ pub async fn resolve(listen: &str) -> Result<SocketAddr> {
         .with_context(|| format!("{listen:?} has no address"))
 }
 
-/// Without a key or a token secret the functions let nobody in: better said now than by each request. On a
+/// Without a key, a token secret or a URL of keys the functions let hardly anybody in: better said now than by each request. On a
 /// loopback address they may be configured later.
 ///
 /// # Errors
-/// Neither is set, and the address can be reached from elsewhere (contract: the server refuses to start).
+/// None is set, and the address can be reached from elsewhere (contract: the server refuses to start).
 pub fn refuse_open_door(listen: SocketAddr) -> Result<()> {
-    let names = ["collab_api_key", "supabase_jwt_secret"];
+    let names = ["collab_api_key", "supabase_jwt_secret", "collab_jwks_url"];
     let is_set = |name| from_environment(name).is_some_and(|value| !value.is_empty());
     if listen.ip().is_loopback() || names.into_iter().any(is_set) {
         return Ok(());
     }
     bail!(
-        "no key and no token secret is configured: set SPIN_VARIABLE_COLLAB_API_KEY or SPIN_VARIABLE_SUPABASE_JWT_SECRET"
+        "no key and no token secret is configured: set SPIN_VARIABLE_COLLAB_API_KEY, SPIN_VARIABLE_SUPABASE_JWT_SECRET or SPIN_VARIABLE_COLLAB_JWKS_URL"
     )
 }
 

@@ -5,6 +5,8 @@
 
 mod build;
 mod command;
+mod debian;
+mod node;
 mod postgres;
 #[path = "../../host/src/postgres_programs.rs"]
 mod postgres_programs;
@@ -18,7 +20,7 @@ use command::{Outcome, run};
 const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
-  setup                       install what is missing: the wasm32-wasip2 target and Postgres
+  setup                       install what is missing: the wasm32-wasip2 target, Postgres, and Node.js for the tests
   up [--listen HOST:PORT]     build, migrate and serve the application (127.0.0.1:3000)
   env                         print the exports of what `up` serves: eval \"$(cargo xtask env)\"
   test [--against URL] [NAME] run every test, or those whose name contains NAME; with --against, the
@@ -44,7 +46,7 @@ fn dispatch() -> Outcome {
     let command = arguments.next().unwrap_or_default();
     let rest: Vec<OsString> = arguments.collect();
     match command.to_str() {
-        Some("setup") => setup(),
+        Some("setup") => setup().and_then(|()| node::ensure()),
         Some("up") => up(rest),
         Some("env") => env(),
         Some("test") => test(rest),
@@ -58,6 +60,7 @@ fn dispatch() -> Outcome {
     }
 }
 
+/// What every command needs.
 fn setup() -> Outcome {
     wasm_target::ensure()?;
     postgres::ensure()
@@ -122,11 +125,15 @@ fn test(arguments: Vec<OsString>) -> Outcome {
         return run(command.args(filters).env("MILLRACE_AGAINST", url));
     }
     setup()?;
+    node::ensure()?;
+    let left_out = node::packages()?;
     build::functions()?;
     build::fixtures()?;
     build::program("millrace")?;
     // The tests print how much they did; that is part of what a run says.
-    run(build::cargo(["test", "--workspace", "--", "--show-output"]).args(&request.filters))
+    run(build::cargo(["test", "--workspace", "--", "--show-output"])
+        .args(&request.filters)
+        .envs(left_out.map(|reason| ("MILLRACE_NO_NPM", reason))))
 }
 
 fn ci() -> Outcome {

@@ -76,11 +76,23 @@ pub(super) struct RawComponent {
     pub dependencies: Option<toml::Value>,
     pub dependencies_inherit_configuration: Option<toml::Value>,
     pub exclude_files: Option<toml::Value>,
-    pub files: Option<toml::Value>,
+    #[serde(default)]
+    pub files: Vec<RawMount>,
     pub key_value_stores: Option<toml::Value>,
     pub profile: Option<toml::Value>,
     pub sqlite_databases: Option<toml::Value>,
     pub targets: Option<toml::Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    deny_unknown_fields,
+    expecting = "an entry of `files` must be { source = \"…\", destination = \"…\" }"
+)]
+pub(super) enum RawMount {
+    Placement { source: String, destination: String },
+    Pattern(String),
 }
 
 #[derive(Deserialize)]

@@ -7,7 +7,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tokio::sync::watch;
+use http_body_util::BodyExt;
+use hyper::body::Body;
+use tokio::sync::{Semaphore, watch};
 use wasmtime::PoolConcurrencyLimitError;
 use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::handler::{
@@ -17,7 +19,7 @@ use wasmtime_wasi_http::handler::{
 use super::engine::{Compiler, Program};
 use super::instance::InstanceState;
 use super::worker::{Phase, Ticket, Workers, one_line};
-use crate::manifest;
+use crate::manifest::{self, Mount};
 use crate::outbound::AllowedHosts;
 use crate::postgres::Pools;
 use crate::serve::Limits;
@@ -36,6 +38,8 @@ pub struct Component {
     pub environment: BTreeMap<String, String>,
     /// The hosts it may call.
     pub hosts: Arc<AllowedHosts>,
+    /// The folders it may read, seen as they are at any time.
+    pub files: Vec<Mount>,
     /// Its connections to Postgres.
     pub databases: Pools,
     /// Where the application listens; set once it does.
@@ -48,7 +52,8 @@ impl Component {
     /// Resolves a component of the manifest.
     ///
     /// # Errors
-    /// An allowed host that is not one once its variables are filled in; the error shows the template.
+    /// An allowed host that is not one once its variables are filled in (the error shows the template), or a
+    /// mounted folder that is not there.
     pub fn new(
         id: &str,
         component: &manifest::Component,
@@ -69,6 +74,11 @@ impl Component {
             .iter()
             .map(|(name, template)| Ok((name.clone(), template.resolve(values)?)))
             .collect::<Result<_>>()?;
+        for mount in &component.files {
+            mount
+                .check()
+                .with_context(|| format!("in component.{id}.files"))?;
+        }
         let id: Arc<str> = id.into();
         let hosts = Arc::new(AllowedHosts::parse(&hosts)?);
         let size = limits.pg_connections_per_component;
@@ -77,6 +87,7 @@ impl Component {
             id,
             variables,
             environment: component.environment.clone(),
+            files: component.files.clone(),
             hosts,
             own_address,
             limits,
@@ -88,7 +99,7 @@ impl Component {
 pub enum Failure {
     /// It took too long.
     TimedOut,
-    /// No instance can be had just now.
+    /// No instance, or no place for another stream, can be had just now.
     Overloaded,
     /// The guest trapped, or gave an error for an answer; the text is for the log alone.
     Internal(Arc<str>),
@@ -99,6 +110,8 @@ pub struct HttpComponent {
     /// What it is.
     pub component: Arc<Component>,
     workers: ProxyHandler<Workers>,
+    /// Places for responses that stream.
+    streams: Arc<Semaphore>,
 }
 
 impl HttpComponent {
@@ -118,7 +131,11 @@ impl HttpComponent {
             engine: compiler.engine().clone(),
             phase,
         });
-        Ok(Self { component, workers })
+        Ok(Self {
+            streams: Arc::new(Semaphore::new(component.limits.streams_per_component)),
+            component,
+            workers,
+        })
     }
 
     /// Has an instance answer a request.
@@ -133,9 +150,30 @@ impl HttpComponent {
         let answer = self.workers.handle(ticket.clone(), request);
         match tokio::time::timeout(self.component.limits.request_timeout, answer).await {
             Err(_) => Err(Failure::TimedOut),
-            Ok(Ok(response)) => Ok(response),
+            Ok(Ok(response)) => self.place(response),
             Ok(Err(error)) => Err(failure(error, ticket).await),
         }
+    }
+
+    /// Gives a response that streams a place until its body ends or the client goes away. Only its head tells that it does, so
+    /// a component with all places taken still runs; the guest hears that nobody reads when it next writes.
+    fn place(
+        &self,
+        response: http::Response<WasiBody>,
+    ) -> Result<http::Response<WasiBody>, Failure> {
+        if response.body().size_hint().exact().is_some() {
+            return Ok(response);
+        }
+        let Ok(place) = self.streams.clone().try_acquire_owned() else {
+            return Err(Failure::Overloaded);
+        };
+        Ok(response.map(|body| {
+            let held = body.map_frame(move |frame| {
+                
+                frame
+            });
+            held.boxed_unsync()
+        }))
     }
 }
 
@@ -193,7 +231,7 @@ impl CronComponent {
     pub async fn run(&self, timestamp: u64) -> Result<()> {
         use super::bindings::cron::fermyon::spin_cron::cron_types::{Error, Metadata};
         let run = async {
-            let mut store = InstanceState::store(&self.engine, self.component.clone());
+            let mut store = InstanceState::store(&self.engine, self.component.clone())?;
             let instance = self.handler.instantiate_async(&mut store).await?;
             let event = Metadata { timestamp };
             instance.call_handle_cron_event(&mut store, event).await

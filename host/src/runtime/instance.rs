@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, Store};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::component::Component;
@@ -27,11 +27,20 @@ pub struct InstanceState {
 }
 
 impl InstanceState {
-    /// A store for a new instance. The guest sees the manifest's environment, no files, no sockets, no arguments.
-    pub fn store(engine: &wasmtime::Engine, component: Arc<Component>) -> Store<Self> {
+    /// A store for a new instance. The guest sees the manifest's environment and folders, no sockets, no arguments.
+    ///
+    /// # Errors
+    /// A folder that is no longer there.
+    pub fn store(
+        engine: &wasmtime::Engine,
+        component: Arc<Component>,
+    ) -> wasmtime::Result<Store<Self>> {
         let mut wasi = WasiCtx::builder();
         for (name, value) in &component.environment {
             wasi.env(name, value);
+        }
+        for mount in &component.files {
+            wasi.preopened_dir(&mount.source, &mount.destination, FsPerms::ReadOnly)?;
         }
         wasi.stdout(GuestOutput::new(component.id.clone(), "stdout"));
         wasi.stderr(GuestOutput::new(component.id.clone(), "stderr"));
@@ -53,7 +62,7 @@ impl InstanceState {
         // A guest that computes gives the thread back at every tick of the epoch, so its time limit can be seen.
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
-        store
+        Ok(store)
     }
 }
 

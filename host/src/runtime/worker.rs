@@ -51,7 +51,7 @@ impl HandlerState for Workers {
     type WorkerState = Worker;
 
     async fn instantiate(&self) -> wasmtime::Result<Instance<InstanceState, Expiration, Worker>> {
-        let mut store = InstanceState::store(&self.engine, self.component.clone());
+        let mut store = InstanceState::store(&self.engine, self.component.clone())?;
         let proxy = self.handler.instantiate_async(&mut store).await?;
         let stuck = Arc::new(AtomicBool::new(false));
         Ok(Instance {

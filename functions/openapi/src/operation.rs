@@ -1,0 +1,313 @@
+//! One operation of the document: a method of a path, what it takes and what it answers.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde_json::{Map, Value, json};
+
+use crate::refusal::{self, Refusal};
+use crate::schemas::{Schemas, Shape, fields, shape};
+
+/// What a caller must be allowed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Put jobs in the queue.
+    Enqueue,
+    /// Claim jobs and report on them.
+    Work,
+    /// Look at jobs, workers, artifacts and dead letters.
+    Read,
+    /// Change what became of jobs.
+    Operate,
+    /// Scrape the metrics.
+    Metrics,
+}
+
+impl Scope {
+    /// The scope's name in a stored API key.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Enqueue => "enqueue",
+            Self::Work => "work",
+            Self::Read => "read",
+            Self::Operate => "operate",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
+/// What the body of a success is.
+enum Content {
+    Json(Shape),
+    /// Of this media type; no schema says more.
+    Text(&'static str),
+}
+
+/// One operation, made by naming what it has; see [`crate::operations`].
+pub struct Operation {
+    pub(crate) method: &'static str,
+    pub(crate) path: &'static str,
+    pub(crate) tag: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    description: &'static str,
+    scope: Option<Scope>,
+    query: Option<Shape>,
+    body: Option<Shape>,
+    /// By parameter's name.
+    parameter_examples: Vec<(&'static str, Value)>,
+    body_examples: Vec<(&'static str, Value)>,
+    answer: &'static str,
+    content: Vec<Content>,
+    /// A success of another status, which has no body.
+    empty: Option<(u16, &'static str)>,
+    /// The name and the meaning of a header that the request may have.
+    header: Option<(&'static str, &'static str)>,
+    refusals: BTreeMap<u16, Vec<&'static str>>,
+}
+
+impl Operation {
+    /// `GET path`, which has the operationId `id`.
+    pub fn get(path: &'static str, id: &'static str, summary: &'static str) -> Self {
+        Self::new("get", path, id, summary)
+    }
+
+    /// `POST path`, which has the operationId `id`.
+    pub fn post(path: &'static str, id: &'static str, summary: &'static str) -> Self {
+        Self::new("post", path, id, summary)
+    }
+
+    fn new(
+        method: &'static str,
+        path: &'static str,
+        id: &'static str,
+        summary: &'static str,
+    ) -> Self {
+        let operation = Self {
+            method,
+            path,
+            tag: "",
+            id,
+            summary,
+            description: "",
+            scope: None,
+            query: None,
+            body: None,
+            parameter_examples: Vec::new(),
+            body_examples: Vec::new(),
+            answer: "Done.",
+            content: Vec::new(),
+            empty: None,
+            header: None,
+            refusals: BTreeMap::new(),
+        };
+        operation.refuses(&refusal::ANY)
+    }
+
+    /// Puts the operation under a heading.
+    pub fn tag(mut self, tag: &'static str) -> Self {
+        self.tag = tag;
+        self
+    }
+
+    /// Says more than the summary.
+    pub fn description(mut self, description: &'static str) -> Self {
+        self.description = description;
+        self
+    }
+
+    /// Only callers with this scope are let in.
+    pub fn scope(mut self, scope: Scope) -> Self {
+        self.scope = Some(scope);
+        self.refuses(&refusal::CREDENTIALS)
+    }
+
+    /// One statement of the database answers it.
+    pub fn database(self) -> Self {
+        self.refuses(&refusal::DATABASE)
+    }
+
+    /// The fields of `T` are the query string's parameters.
+    pub fn query<T: JsonSchema>(mut self) -> Self {
+        self.query = Some(fields::<T>());
+        self.refuses(&refusal::PARAMETERS)
+    }
+
+    /// An example of a parameter, in the query string or the path.
+    pub fn with(mut self, name: &'static str, example: impl Into<Value>) -> Self {
+        self.parameter_examples.push((name, example.into()));
+        self
+    }
+
+    /// The body is a `T`.
+    pub fn body<T: JsonSchema>(mut self) -> Self {
+        self.body = Some(shape::<T>());
+        self.refuses(&refusal::BODY)
+    }
+
+    /// An example of the body, by a name of one word.
+    pub fn example(mut self, name: &'static str, body: Value) -> Self {
+        self.body_examples.push((name, body));
+        self
+    }
+
+    /// A success is described so, and its body is a `T`.
+    pub fn answers<T: JsonSchema>(mut self, description: &'static str) -> Self {
+        self.answer = description;
+        self.content.push(Content::Json(shape::<T>()));
+        self
+    }
+
+    /// A success is described so, and its body is of this media type.
+    pub fn answers_text(mut self, media_type: &'static str, description: &'static str) -> Self {
+        self.answer = description;
+        self.content.push(Content::Text(media_type));
+        self
+    }
+
+    /// There is another kind of success, without a body.
+    pub fn or_empty(mut self, status: u16, description: &'static str) -> Self {
+        self.empty = Some((status, description));
+        self
+    }
+
+    /// The request may have this header.
+    pub fn header(mut self, name: &'static str, description: &'static str) -> Self {
+        self.header = Some((name, description));
+        self
+    }
+
+    /// Refusals of the operation's own.
+    pub fn refuses(mut self, refusals: &[Refusal]) -> Self {
+        for (status, codes) in refusals {
+            let known = self.refusals.entry(*status).or_default();
+            known.extend(
+                codes
+                    .iter()
+                    .filter(|code| !known.contains(code))
+                    .collect::<Vec<_>>(),
+            );
+        }
+        self
+    }
+
+    /// The operation object.
+    pub(crate) fn object(&self, schemas: &mut Schemas) -> Value {
+        let mut object = json!({
+            "operationId": self.id,
+            "summary": self.summary,
+            "tags": [self.tag],
+            "responses": self.responses(schemas),
+            "security": match self.scope {
+                Some(_) => json!([{ "bearer": [] }, { "apiKey": [] }, { "supabase": [] }]),
+                None => json!([]),
+            },
+        });
+        let description = self.full_description();
+        if !description.is_empty() {
+            object["description"] = description.into();
+        }
+        let parameters = self.parameters(schemas);
+        if !parameters.is_empty() {
+            object["parameters"] = parameters.into();
+        }
+        if let Some(body) = self.body {
+            let examples: Map<String, Value> = self
+                .body_examples
+                .iter()
+                .map(|(name, body)| ((*name).to_owned(), json!({ "value": body })))
+                .collect();
+            let schema = schemas.request(body);
+            object["requestBody"] = json!({
+                "required": true,
+                "content": { "application/json": { "schema": schema, "examples": examples } },
+            });
+        }
+        object
+    }
+
+    fn full_description(&self) -> String {
+        let scope = self
+            .scope
+            .map(|scope| format!("Needs the scope `{}`.", scope.name()));
+        let parts = [Some(self.description.to_owned()), scope];
+        let parts: Vec<String> = parts
+            .into_iter()
+            .flatten()
+            .filter(|part| !part.is_empty())
+            .collect();
+        parts.join("\n\n")
+    }
+
+    fn parameters(&self, schemas: &mut Schemas) -> Vec<Value> {
+        let in_path = self.path.split('/').filter_map(|part| {
+            let name = part.strip_prefix('{')?.strip_suffix('}')?;
+            Some((name.to_owned(), "path", true, path_parameter(name)))
+        });
+        let in_query = self.query.map(|query| schemas.parameters(query));
+        let in_query = in_query
+            .into_iter()
+            .flatten()
+            .map(|(name, required, schema)| (name, "query", required, schema));
+        let in_header = self.header.map(|(name, description)| {
+            let schema = json!({ "type": "string", "description": description });
+            (name.to_owned(), "header", false, schema)
+        });
+        in_path
+            .chain(in_query)
+            .chain(in_header)
+            .map(|(name, place, required, mut schema)| {
+                let mut parameter = json!({ "name": name, "in": place, "required": required });
+                if let Some(description) = schema
+                    .as_object_mut()
+                    .and_then(|schema| schema.remove("description"))
+                {
+                    parameter["description"] = description;
+                }
+                parameter["schema"] = schema;
+                let example = self
+                    .parameter_examples
+                    .iter()
+                    .find(|(known, _)| *known == name);
+                if let Some((_, example)) = example {
+                    parameter["example"] = example.clone();
+                }
+                parameter
+            })
+            .collect()
+    }
+
+    fn responses(&self, schemas: &mut Schemas) -> Value {
+        let content: Map<String, Value> = self
+            .content
+            .iter()
+            .map(|content| match content {
+                Content::Json(shape) => (
+                    "application/json".to_owned(),
+                    json!({ "schema": schemas.answer(*shape) }),
+                ),
+                Content::Text(media_type) => (
+                    (*media_type).to_owned(),
+                    json!({ "schema": { "type": "string" } }),
+                ),
+            })
+            .collect();
+        let mut responses = json!({ "200": { "description": self.answer, "content": content } });
+        if let Some((status, description)) = self.empty {
+            responses[status.to_string()] = json!({ "description": description });
+        }
+        for (status, codes) in &self.refusals {
+            responses[status.to_string()] = refusal::response(*status, codes);
+        }
+        responses
+    }
+}
+
+/// The schema of a parameter in a path.
+fn path_parameter(name: &str) -> Value {
+    match name {
+        "jobId" => json!({ "type": "string", "format": "uuid", "description": "The job." }),
+        "bucket" => json!({ "type": "string", "description": "The bucket that the file lies in." }),
+        _ => json!({ "type": "string", "description": "Where it lies there." }),
+    }
+}

@@ -1,0 +1,51 @@
+//! The table of operations, a module for each heading.
+
+mod artifacts;
+mod dead_letters;
+mod jobs;
+mod server;
+mod tasks;
+mod workers;
+
+use crate::operation::Operation;
+
+const TASKS: &str = "Tasks";
+const JOBS: &str = "Jobs";
+const DEAD_LETTERS: &str = "Dead letters";
+const ARTIFACTS: &str = "Artifacts";
+const WORKERS: &str = "Workers";
+const SERVER: &str = "Server";
+
+/// The headings and what is under each.
+pub const TAGS: [(&str, &str); 6] = [
+    (TASKS, "From the queue to the outcome."),
+    (JOBS, "What became of the jobs."),
+    (
+        DEAD_LETTERS,
+        "Jobs that will not be tried again, and trying them again.",
+    ),
+    (ARTIFACTS, "Files that jobs have made."),
+    (WORKERS, "Who is there to work."),
+    (
+        SERVER,
+        "The server itself: health, metrics and documentation.",
+    ),
+];
+
+/// An id that stands for a job's in examples.
+const SOME_JOB: &str = "00000000-0000-8000-8000-000000000001";
+
+/// Every operation that the application serves.
+pub fn all() -> Vec<Operation> {
+    [
+        tasks::operations(),
+        jobs::operations(),
+        dead_letters::operations(),
+        artifacts::operations(),
+        workers::operations(),
+        server::operations(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

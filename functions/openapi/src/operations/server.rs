@@ -1,0 +1,65 @@
+//! The server itself: its health, its metrics and its documentation.
+
+use std::collections::BTreeMap;
+
+use millrace_contract::health::Health;
+use millrace_contract::job::NoParameters;
+use millrace_contract::metrics::Overview;
+use serde_json::Value;
+
+use super::SERVER;
+use crate::operation::{Operation, Scope};
+
+pub fn operations() -> Vec<Operation> {
+    vec![health(), overview(), metrics(), docs_json(), docs()]
+}
+
+fn health() -> Operation {
+    Operation::get(
+        "/api/collab/health",
+        "getHealth",
+        "Whether the server and its database answer",
+    )
+    .tag(SERVER)
+    .database()
+    .answers::<Health>("They do.")
+}
+
+fn overview() -> Operation {
+    Operation::get(
+        "/api/collab/metrics/overview",
+        "getOverview",
+        "How many jobs there are",
+    )
+    .tag(SERVER)
+    .description("Counted as the jobs move, so it costs the same at any number of them.")
+    .scope(Scope::Read)
+    .database()
+    .query::<NoParameters>()
+    .answers::<Overview>("The counts and the newest job.")
+}
+
+fn metrics() -> Operation {
+    Operation::get("/metrics", "getMetrics", "Metrics for Prometheus")
+        .tag(SERVER)
+        .description("In the text exposition format 0.0.4, queue by queue. A scraper may have a stored API key of its own.")
+        .scope(Scope::Metrics)
+        .database()
+        .answers_text("text/plain", "The metrics.")
+}
+
+fn docs_json() -> Operation {
+    Operation::get("/docs.json", "getDocument", "This document")
+        .tag(SERVER)
+        .answers::<BTreeMap<String, Value>>("This document.")
+}
+
+fn docs() -> Operation {
+    Operation::get(
+        "/docs",
+        "getDocumentation",
+        "A page to browse this document",
+    )
+    .tag(SERVER)
+    .answers_text("text/html", "The page.")
+}

@@ -1,0 +1,93 @@
+//! The refusals that operations share, and how the document words each status.
+
+use serde_json::{Value, json};
+
+/// A status and the codes that it comes with.
+pub type Refusal = (u16, &'static [&'static str]);
+
+/// What a request with a JSON body may meet before it is looked at.
+pub const BODY: [Refusal; 3] = [
+    (400, &["invalid_json", "invalid_request"]),
+    (413, &["body_too_large"]),
+    (415, &["unsupported_media_type"]),
+];
+
+/// What a request with parameters may meet.
+pub const PARAMETERS: [Refusal; 1] = [(400, &["invalid_request"])];
+
+/// What a request that needs credentials may meet.
+pub const CREDENTIALS: [Refusal; 3] = [
+    (
+        401,
+        &[
+            "missing_credentials",
+            "invalid_api_key",
+            "api_key_expired",
+            "invalid_token",
+            "token_expired",
+        ],
+    ),
+    (403, &["forbidden"]),
+    (503, &["auth_not_configured", "jwks_unavailable"]),
+];
+
+/// What a request that reaches the database may meet.
+pub const DATABASE: [Refusal; 1] = [(503, &["database_unavailable", "try_again"])];
+
+/// What any request may meet.
+pub const ANY: [Refusal; 2] = [
+    (405, &["method_not_allowed"]),
+    (500, &["internal_error", "misconfigured"]),
+];
+
+/// What a status means here, in a sentence.
+fn meaning(status: u16) -> &'static str {
+    match status {
+        400 => {
+            "The request is not well formed, or says what it may not; `details` names the field or parameter at fault."
+        }
+        401 => "There are no credentials, or they are not good.",
+        403 => "The credentials do not allow this.",
+        404 => "There is no such thing.",
+        405 => "The route answers another method; `Allow` names it.",
+        409 => "It does not fit the state that things are in.",
+        413 => "The body is larger than 1 MiB.",
+        415 => "The body is not declared as JSON in UTF-8.",
+        500 => "A fault of the server's. What it was is in its log only.",
+        502 => "A server behind this one failed.",
+        503 => "Not at this moment; `Retry-After` says when to try again.",
+        _ => "Refused.",
+    }
+}
+
+/// The response object of a refusal with `status` and one of `codes`.
+pub fn response(status: u16, codes: &[&str]) -> Value {
+    let listed: Vec<String> = codes.iter().map(|code| format!("`{code}`")).collect();
+    let description = format!("{} Codes: {}.", meaning(status), listed.join(", "));
+    let mut response = json!({
+        "description": description,
+        "content": { "application/json": { "schema": {
+            "allOf": [
+                { "$ref": "#/components/schemas/Problem" },
+                { "type": "object", "properties": { "code": { "enum": codes } } },
+            ],
+        } } },
+    });
+    let header = match status {
+        401 => Some(("WWW-Authenticate", "The challenge of RFC 6750.", "string")),
+        405 => Some(("Allow", "The method that the route answers.", "string")),
+        503 => Some((
+            "Retry-After",
+            "In how many seconds to try again.",
+            "integer",
+        )),
+        _ => None,
+    };
+    if let Some((name, description, kind)) = header {
+        // A 503 of settings that let nobody in has no Retry-After: nothing changes by itself.
+        let required = status != 503;
+        response["headers"][name] =
+            json!({ "description": description, "required": required, "schema": { "type": kind } });
+    }
+    response
+}
