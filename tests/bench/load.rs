@@ -51,7 +51,7 @@ pub struct Stage {
     cluster: Cluster,
     server: Server,
     pub database_url: String,
-    base: String,
+    pub base: String,
 }
 
 impl Stage {

@@ -4,6 +4,7 @@
 //! all history kept. The server is a durable cluster of its own: every commit is on disk before it is answered.
 
 mod load;
+mod reading;
 mod report;
 
 use std::time::Duration;
@@ -12,16 +13,18 @@ use anyhow::Result;
 use load::{Face, Work};
 
 const HELP: &str = "\
-Usage: cargo xtask bench [--seconds N] [--clients N]
+Usage: cargo xtask bench [--seconds N] [--clients N] | --reading N
 
   --seconds N   length of each of the measurements (5)
   --clients N   concurrent clients (4)
+  --reading N   instead: what lists and summaries cost beside N finished jobs, by one client
 ";
 
 /// What the command line asks for.
 struct Request {
     seconds: u64,
     clients: usize,
+    reading: Option<usize>,
 }
 
 fn parse() -> Result<Request> {
@@ -29,12 +32,14 @@ fn parse() -> Result<Request> {
     let mut request = Request {
         seconds: 5,
         clients: 4,
+        reading: None,
     };
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
             Long("seconds") => request.seconds = parser.value()?.parse()?,
             Long("clients") => request.clients = parser.value()?.parse()?,
+            Long("reading") => request.reading = Some(parser.value()?.parse()?),
             Long("help") => {
                 print!("{HELP}");
                 std::process::exit(0);
@@ -50,6 +55,10 @@ async fn main() -> Result<()> {
     let request = parse()?;
     let stage = load::Stage::set(request.clients).await?;
     report::print_machine(&stage).await?;
+    if let Some(jobs) = request.reading {
+        report::print_reading(&reading::measure(&stage, jobs).await?);
+        return stage.strike().await;
+    }
     let mut lines = Vec::new();
     for batch in [1, 100] {
         // The two faces take turns, so that a machine that slows down slows both.

@@ -6,6 +6,7 @@ use anyhow::Result;
 use millrace::database::connect;
 
 use crate::load::{Face, Line, Stage};
+use crate::reading;
 
 /// Describes the machine and the server, without which no figure means anything.
 pub async fn print_machine(stage: &Stage) -> Result<()> {
@@ -52,6 +53,19 @@ pub fn print_table(lines: &[Line]) {
         if let (Some(sql), Some(http)) = (rate(Face::Sql), rate(Face::Http)) {
             println!("HTTP : SQL at batch {batch} = {:.2}", http / sql);
         }
+    }
+}
+
+/// Latencies are of whole HTTP requests, in milliseconds; rows and 8 KiB pages are what the database read for one.
+pub fn print_reading(lines: &[reading::Line]) {
+    println!("| read | p50 / p99 | rows | pages |");
+    println!("| --- | ---: | ---: | ---: |");
+    for line in lines {
+        let (p50, p99) = (at(&line.latencies, 0.50), at(&line.latencies, 0.99));
+        println!(
+            "| {} | {p50} / {p99} | {} | {} |",
+            line.name, line.rows, line.pages
+        );
     }
 }
 

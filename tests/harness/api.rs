@@ -1,7 +1,9 @@
 //! A small client of the collab face, as a user's own would be.
 
-use reqwest::{Client, Method, RequestBuilder, Response};
+use reqwest::{Client, Method, Request, RequestBuilder, Response};
 use serde_json::{Value, json};
+
+use crate::document::{Exchange, assert_documented};
 
 /// What no answer may show: names and words of the inside.
 const INSIDE: [&str; 10] = [
@@ -126,6 +128,43 @@ impl Answer {
     }
 }
 
+/// What is held against the OpenAPI document of a request that is on its way.
+struct Sent {
+    method: String,
+    path: String,
+    query: Option<String>,
+    json: Option<Vec<u8>>,
+}
+
+impl Sent {
+    fn of(request: &Request) -> Self {
+        let is_json = request
+            .headers()
+            .get("content-type")
+            .is_some_and(|media_type| media_type.as_bytes().starts_with(b"application/json"));
+        let body = request.body().and_then(|body| body.as_bytes());
+        Self {
+            method: request.method().to_string(),
+            path: request.url().path().to_owned(),
+            query: request.url().query().map(str::to_owned),
+            json: body.filter(|_| is_json).map(<[u8]>::to_vec),
+        }
+    }
+
+    fn assert_documented(&self, answer: &Answer) {
+        let content_type = answer.header("content-type").split(';').next();
+        assert_documented(&Exchange {
+            method: &self.method,
+            path: &self.path,
+            query: self.query.as_deref(),
+            request: self.json.as_deref(),
+            status: answer.status,
+            content_type: content_type.unwrap_or_default().trim(),
+            answer: &answer.text,
+        });
+    }
+}
+
 impl Api {
     pub fn new(base: &str, key: &str) -> Self {
         Self {
@@ -145,9 +184,14 @@ impl Api {
         self.bare(method, path).header("x-api-key", &self.key)
     }
 
-    /// Sends a request and reads the answer whole.
+    /// Sends a request and reads the answer whole, which must be one that the OpenAPI document describes.
     pub async fn send(&self, request: RequestBuilder) -> Answer {
-        Answer::read(request.send().await.expect("an answer")).await
+        let (client, request) = request.build_split();
+        let request = request.expect("a request");
+        let sent = Sent::of(&request);
+        let answer = Answer::read(client.execute(request).await.expect("an answer")).await;
+        sent.assert_documented(&answer);
+        answer
     }
 
     /// Posts JSON with the API key.

@@ -48,6 +48,29 @@ impl App {
 
     /// Serves over a database that is there already.
     pub async fn serve(database: Database, variables: &[(&str, &str)]) -> Self {
+        Self::serve_manifest(manifest(), database, variables).await
+    }
+
+    /// Serves the project's manifest under other limits than the host's own.
+    pub async fn start_limited(limits: Limits) -> Self {
+        Self::serve_limited(manifest(), Database::fresh().await, &[], limits).await
+    }
+
+    /// Serves a manifest that has the variables of the project's own.
+    pub async fn serve_manifest(
+        manifest: PathBuf,
+        database: Database,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        Self::serve_limited(manifest, database, variables, Limits::default()).await
+    }
+
+    async fn serve_limited(
+        manifest: PathBuf,
+        database: Database,
+        variables: &[(&str, &str)],
+        limits: Limits,
+    ) -> Self {
         let functions_url = database.functions_url();
         let database_host = outbound_host(&functions_url).expect("the database's address");
         let defaults = [
@@ -63,7 +86,10 @@ impl App {
             .collect();
         let server = host()
             .await
-            .serve(options(manifest(), variables))
+            .serve(ServeOptions {
+                limits,
+                ..options(manifest, variables)
+            })
             .await
             .expect("the application serves");
         let api = Api::new(&format!("http://{}", server.addr()), API_KEY);

@@ -11,6 +11,9 @@ pub const API_KEY: &str = "test-api-key-0123456789abcdef";
 /// The secret of the tokens that the harness's own applications accept.
 pub const JWT_SECRET: &str = "test-jwt-secret-0123456789abcdef0123456789abcdef";
 
+/// The key of the links to files that the harness's own applications make.
+pub const SIGNING_KEY: &str = "test-signing-key-0123456789abcdef0123456789abcdef";
+
 /// Seconds since 1970.
 pub fn now() -> u64 {
     SystemTime::now()

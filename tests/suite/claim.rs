@@ -1,7 +1,7 @@
 //! `POST /api/collab/task.claim`: what it leases, and every request that it refuses.
 
 use millrace_tests::app::App;
-use reqwest::Method;
+use millrace_tests::routes::assert_forms_refused;
 use serde_json::{Value, json};
 
 const PATH: &str = "/api/collab/task.claim";
@@ -266,30 +266,5 @@ async fn a_bad_field_is_named() {
 #[tokio::test]
 async fn other_forms_of_request_are_refused() {
     let app = App::start().await;
-    for method in [Method::GET, Method::PUT, Method::DELETE] {
-        let answer = app.api.send(app.api.request(method, PATH)).await;
-        answer.assert_refused(405, "method_not_allowed");
-        assert_eq!(answer.header("allow"), "POST");
-    }
-    let text = app
-        .api
-        .request(Method::POST, PATH)
-        .header("content-type", "text/plain")
-        .body("{}");
-    app.api
-        .send(text)
-        .await
-        .assert_refused(415, "unsupported_media_type");
-    app.api
-        .post_text(PATH, "{")
-        .await
-        .assert_refused(400, "invalid_json");
-    app.api
-        .post_text(PATH, "[]")
-        .await
-        .assert_refused(400, "invalid_request");
-    app.api
-        .post_text(PATH, " ".repeat((1 << 20) + 1))
-        .await
-        .assert_refused(413, "body_too_large");
+    assert_forms_refused(&app, PATH).await;
 }

@@ -15,6 +15,7 @@ use millrace_tests::database::Database;
 use millrace_tests::deadline::eventually;
 use millrace_tests::program::{has_ended, send};
 use millrace_tests::scratch::Scratch;
+use millrace_tests::sse::{Stream, request};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -118,6 +119,29 @@ async fn a_database_that_is_gone_is_a_503_and_the_functions_recover_by_themselve
         .await
         .expect("what was enqueued is kept");
     assert_eq!(job["id"], id);
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_database_and_goes_on_where_it_was() {
+    let mut own = Own::start().await;
+    let api = own.app.api.clone();
+    api.assign_one("q", "t").await;
+    let mut stream = Stream::open(request(&api, "executorId=q", None)).await;
+    api.assign_one("q", "t").await;
+    assert_eq!(stream.event().await.expect("an event").0, "queued");
+    let place = stream.place.clone();
+    own.cluster.halt().expect("the server ends");
+    assert_eq!(stream.event().await, None, "it ends");
+    let refused = api
+        .send(request(&api, "executorId=q", place.as_deref()))
+        .await;
+    assert_unavailable(&refused);
+
+    own.cluster.restart().await.expect("the server is back");
+    let id = api.assign_one("q", "t").await;
+    let mut stream = Stream::open(request(&api, "executorId=q", place.as_deref())).await;
+    let (_, event) = stream.event().await.expect("an event");
+    assert_eq!(event["job_id"], id, "the next one");
 }
 
 #[tokio::test]

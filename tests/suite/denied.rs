@@ -1,6 +1,6 @@
 //! Every permission that is denied, seen from outside: the functions' role, their hosts, their variables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use millrace::manifest::Manifest;
 use millrace::serve::Server;
@@ -172,32 +172,57 @@ async fn a_database_without_the_schema_is_a_500_that_shows_nothing() {
 fn every_component_has_only_what_it_needs() {
     let manifest = Manifest::load(&manifest()).expect("the project's manifest");
     for (name, component) in &manifest.components {
-        let hosts: Vec<_> = component
-            .allowed_outbound_hosts
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        assert_eq!(hosts, ["{{ database_host }}"], "{name}");
+        let (hosts, variables) = needed_by(name);
+        let reached = component.allowed_outbound_hosts.iter();
+        let reached: Vec<_> = reached.map(ToString::to_string).collect();
+        assert_eq!(reached, hosts, "{name}");
+        let read = component.variables.keys().map(ToString::to_string);
+        assert_eq!(read.collect::<BTreeSet<_>>(), variables, "{name}");
         assert!(component.environment.is_empty(), "{name}");
-        let variables: Vec<_> = component
-            .variables
-            .keys()
-            .map(ToString::to_string)
-            .collect();
-        let expected: &[&str] = match name.as_str() {
-            "health" => &["database_url"],
-            _ => &[
-                "collab_api_key",
-                "collab_jwt_audience",
-                "collab_jwt_issuer",
-                "collab_jwt_mode",
-                "collab_require_jwt",
-                "database_url",
-                "supabase_jwt_secret",
-            ],
-        };
-        assert_eq!(variables, expected, "{name}");
     }
+}
+
+/// The hosts that a component connects to, and the variables that it reads.
+fn needed_by(component: &str) -> (Vec<&'static str>, BTreeSet<String>) {
+    const ASKS_WHO: [&str; 7] = [
+        "collab_api_key",
+        "collab_jwks_url",
+        "collab_jwt_audience",
+        "collab_jwt_issuer",
+        "collab_jwt_mode",
+        "collab_require_jwt",
+        "supabase_jwt_secret",
+    ];
+    let (database, jwks) = ("{{ database_host }}", "{{ collab_jwks_host }}");
+    let own: &[&str] = match component {
+        "docs" => return (vec![], BTreeSet::new()),
+        "files" => return (vec![], BTreeSet::from(["artifact_signing_key".to_owned()])),
+        "health" => return (vec![database], BTreeSet::from(["database_url".to_owned()])),
+        "events" => &["stream_heartbeat_seconds", "stream_seconds"],
+        "dlq-list" | "dlq-retry" => &["cors_allow_origin"],
+        "sign-artifact" => &[
+            "artifact_buckets",
+            "artifact_signing_key",
+            "artifact_store",
+            "cors_allow_origin",
+            "public_url",
+            "s3_access_key_id",
+            "s3_endpoint",
+            "s3_path_style",
+            "s3_region",
+            "s3_secret_access_key",
+            "s3_session_token",
+            "supabase_service_key",
+            "supabase_url",
+        ],
+        _ => &[],
+    };
+    let mut hosts = vec![database, jwks];
+    if component == "sign-artifact" {
+        hosts.push("{{ supabase_host }}");
+    }
+    let all = ASKS_WHO.iter().chain(own).chain(&["database_url"]);
+    (hosts, all.map(|name| (*name).to_owned()).collect())
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What the host makes of components that misbehave, and what it lets them see and reach. The components are those
 //! of `tests/fixtures`; each test serves a manifest of its own.
 
+mod files;
 mod postgres;
 
 use std::collections::BTreeMap;
@@ -470,7 +471,23 @@ async fn manifests_that_promise_too_much_do_not_start() {
             "[variables]\nkey = { required = true }\n",
             "SPIN_VARIABLE_KEY",
         ),
-        ("files = [\"x\"]\n", "`files` is not supported"),
+        ("files = [\"x\"]\n", "the pattern \"x\" is not supported"),
+        (
+            "files = [{ source = \"absent\", destination = \"/a\" }]\n",
+            "component.probe.files: the source \"absent\" is not a folder",
+        ),
+        (
+            "files = [{ source = \"../up\", destination = \"/a\" }]\n",
+            "component.probe.files: the source \"../up\" must be",
+        ),
+        (
+            "files = [{ source = \"a\", destination = \"/a\", writable = true }]\n",
+            "source = ",
+        ),
+        (
+            "exclude_files = [\"x\"]\n",
+            "`exclude_files` is not supported",
+        ),
     ] {
         let manifest = Manifest::write(&format!("{PROBE}{lines}"));
         let refusal = host()

@@ -45,7 +45,7 @@ async fn serve(database_url: &str, log: &str) -> (Program, String) {
 }
 
 /// Good requests, refused ones and broken ones, each with something secret in it; returns the answers.
-async fn provoke(base: &str, token: &str) -> Vec<Answer> {
+async fn provoke(base: &str, token: &str, stored: &str) -> Vec<Answer> {
     let api = Api::new(base, KEY);
     let bare = || api.bare(Method::POST, "/api/collab/task.assign");
     let task = json!({"type": "t", "executorId": "e", "payload": {"inside": PAYLOAD}});
@@ -59,6 +59,9 @@ async fn provoke(base: &str, token: &str) -> Vec<Answer> {
         bare().bearer_auth(WRONG).json(&task),
         bare().bearer_auth(format!("{token}{WRONG}")).json(&task),
         bare().bearer_auth(KEY).json(&task),
+        bare().header("x-api-key", stored).json(&task),
+        bare().bearer_auth(stored).json(&task),
+        bare().bearer_auth(format!("{stored}0")).json(&task),
         bare()
             .header("x-api-key", KEY)
             .header("content-type", "application/json")
@@ -104,7 +107,9 @@ async fn no_answer_and_no_line_of_the_log_shows_a_secret() {
         &json!({"role": "service_role", "exp": now() + 3600}),
         SECRET,
     );
-    let keys = [KEY, SECRET, PASSWORD, &password, &token, WRONG];
+    let create = "select millrace.create_api_key('k', '{enqueue}')";
+    let stored: String = database.one(create, &[]).await.get(0);
+    let keys = [KEY, SECRET, PASSWORD, &password, &token, &stored, WRONG];
 
     let mut statuses = Vec::new();
     for (url, log) in [
@@ -114,7 +119,7 @@ async fn no_answer_and_no_line_of_the_log_shows_a_secret() {
         (&refused, "debug"),
     ] {
         let (program, base) = serve(url, log).await;
-        for answer in provoke(&base, &token).await {
+        for answer in provoke(&base, &token, &stored).await {
             assert_hidden(
                 "an answer",
                 &format!("{}\n{:?}", answer.text, answer.headers),

@@ -1,7 +1,7 @@
 //! `POST /api/collab/workers/heartbeat` and `GET /api/collab/workers/active`: who is there to work.
 
 use millrace_tests::app::App;
-use reqwest::Method;
+use millrace_tests::routes::assert_forms_refused;
 use serde_json::{Value, json};
 
 const HEARTBEAT: &str = "/api/collab/workers/heartbeat";
@@ -188,41 +188,9 @@ async fn a_bad_field_is_named() {
 #[tokio::test]
 async fn other_forms_of_request_are_refused() {
     let app = App::start().await;
-    for (path, allowed, others) in [
-        (
-            HEARTBEAT,
-            "POST",
-            [Method::GET, Method::PUT, Method::DELETE],
-        ),
-        (ACTIVE, "GET", [Method::POST, Method::PUT, Method::DELETE]),
-    ] {
-        for method in others {
-            let answer = app.api.send(app.api.request(method, path)).await;
-            answer.assert_refused(405, "method_not_allowed");
-            assert_eq!(answer.header("allow"), allowed);
-        }
+    for path in [HEARTBEAT, ACTIVE] {
+        assert_forms_refused(&app, path).await;
     }
-    let text = app
-        .api
-        .request(Method::POST, HEARTBEAT)
-        .header("content-type", "text/plain")
-        .body("{}");
-    app.api
-        .send(text)
-        .await
-        .assert_refused(415, "unsupported_media_type");
-    app.api
-        .post_text(HEARTBEAT, "{")
-        .await
-        .assert_refused(400, "invalid_json");
-    app.api
-        .post_text(HEARTBEAT, "[]")
-        .await
-        .assert_refused(400, "invalid_request");
-    app.api
-        .post_text(HEARTBEAT, " ".repeat((1 << 20) + 1))
-        .await
-        .assert_refused(413, "body_too_large");
     for path in [
         "/api/collab/workers",
         "/api/collab/workers/active/x",

@@ -6,13 +6,6 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use millrace_tests::keys::{API_KEY, JWT_SECRET, forged, now, signed, token};
 use serde_json::json;
 
-/// What a route asks of its caller.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Asks {
-    Work,
-    Read,
-}
-
 /// Whom credentials make of their bearer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Bearer {
@@ -24,12 +17,13 @@ pub enum Bearer {
 }
 
 impl Bearer {
-    /// The status and the error code that a route answers with; the code of a success is empty.
-    pub fn verdict(self, asks: Asks) -> (u16, &'static str) {
-        match (self, asks) {
-            (Self::Stranger(code), _) => (401, code),
-            (Self::Worker, _) | (Self::Reader, Asks::Read) => (200, ""),
-            (Self::Reader, Asks::Work) | (Self::Nobody, _) => (403, "forbidden"),
+    /// The status and the error code that a route of this scope refuses him with; `None` if it lets him in.
+    pub fn refusal(self, scope: &str) -> Option<(u16, &'static str)> {
+        match self {
+            Self::Stranger(code) => Some((401, code)),
+            Self::Worker => None,
+            Self::Reader if ["read", "metrics"].contains(&scope) => None,
+            Self::Reader | Self::Nobody => Some((403, "forbidden")),
         }
     }
 }
