@@ -153,7 +153,7 @@ impl Watch {
     async fn connection(&mut self) -> Result<End> {
         let mut request = self.client.get(self.stream.clone());
         if let Some(place) = &self.place {
-            let _ = place;
+            request = request.header("Last-Event-ID", place);
         }
         let response = match request.send().await {
             Ok(response) => response,

@@ -169,7 +169,7 @@ impl HttpComponent {
         };
         Ok(response.map(|body| {
             let held = body.map_frame(move |frame| {
-                
+                let _ = &place; // dropped with the body
                 frame
             });
             held.boxed_unsync()
