@@ -1,4 +1,4 @@
-//! The developer's commands: `cargo xtask setup | up | env | test | ci | bench`.
+//! The developer's commands: `cargo xtask setup | build | up | env | test | ci | bench`.
 //!
 //! They only prepare the machine, build, and start what the workspace builds; what the application does
 //! is in `host/` and `functions/`. The dependency tree is kept tiny, since these run before anything is built.
@@ -21,6 +21,7 @@ const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
   setup                       install what is missing: the wasm32-wasip2 target, Postgres, and Node.js for the tests
+  build                       set up, and build the functions and the program `millrace`
   up [--listen HOST:PORT]     build, migrate and serve the application (127.0.0.1:3000)
   env                         print the exports of what `up` serves: eval \"$(cargo xtask env)\"
   test [--against URL] [NAME] run every test, or those whose name contains NAME; with --against, the
@@ -47,6 +48,7 @@ fn dispatch() -> Outcome {
     let rest: Vec<OsString> = arguments.collect();
     match command.to_str() {
         Some("setup") => setup().and_then(|()| node::ensure()),
+        Some("build") => build(),
         Some("up") => up(rest),
         Some("env") => env(),
         Some("test") => test(rest),
@@ -66,10 +68,14 @@ fn setup() -> Outcome {
     postgres::ensure()
 }
 
-fn up(arguments: Vec<OsString>) -> Outcome {
+fn build() -> Outcome {
     setup()?;
     build::functions()?;
-    build::program("millrace")?;
+    build::program("millrace")
+}
+
+fn up(arguments: Vec<OsString>) -> Outcome {
+    build()?;
     command::become_program(
         build::program_path("millrace"),
         ["up".into()].into_iter().chain(arguments),
