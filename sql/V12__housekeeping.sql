@@ -21,6 +21,7 @@ declare
   v_from timestamptz := date_trunc('week', p_time);
   v_to   timestamptz := v_from + interval '7 days';
   v_name text := p_table || '_' || to_char(v_from, 'YYYYMMDD');
+  v_role name;
 begin
   if to_regclass('millrace.' || quote_ident(v_name)) is not null then
     return false;
@@ -32,9 +33,31 @@ begin
   execute format('with moved as (delete from millrace.%I where %I >= %L and %I < %L returning *) insert into millrace.%I select * from moved',
                  p_table || '_default', p_column, v_from, p_column, v_to, v_name);
   execute format('alter table millrace.%I attach partition millrace.%I for values from (%L) to (%L)', p_table, v_name, v_from, v_to);
+  -- Who may read the whole table may read its parts; whoever decodes the log looks at those alone.
+  for v_role in select pg_get_userbyid(a.grantee) from pg_class c cross join lateral aclexplode(c.relacl) as a
+                 where c.oid = ('millrace.' || quote_ident(p_table))::regclass and a.grantee not in (0, c.relowner) and a.privilege_type = 'SELECT' loop
+    execute format('grant select on millrace.%I to %I', v_name, v_role);
+  end loop;
   return true;
 end
 $$;
+
+-- Lets a role read events, those of weeks to come too: what a listener to a publication needs.
+create function millrace.grant_events(to_role name) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_table text;
+begin
+  execute format('grant usage on schema millrace to %I', to_role);
+  for v_table in select t.relid::regclass::text from pg_partition_tree('millrace.job_events') as t loop
+    execute format('grant select on %s to %I', v_table, to_role);
+  end loop;
+end
+$$;
+
+comment on function millrace.grant_events is 'Lets a role read millrace.job_events and all its partitions, later ones too.';
 
 -- Makes the partitions of this week, of the weeks ahead, and of any week that has rows in a default partition; safe to
 -- call at any time and by many at once. Returns how many it made.

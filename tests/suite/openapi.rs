@@ -186,6 +186,9 @@ fn small() -> Document {
     }))
 }
 
+/// Makes another exchange of a good one.
+type Change = fn(&mut Exchange);
+
 #[test]
 fn an_exchange_that_does_not_fit_is_found() {
     const ID: &str = r#"{"id":"00000000-0000-8000-8000-000000000001"}"#;
@@ -199,12 +202,12 @@ fn an_exchange_that_does_not_fit_is_found() {
         content_type: "application/json",
         answer: ID,
     };
-    let check = |change: fn(&mut Exchange)| {
+    let check = |change: Change| {
         let mut exchange = good();
         change(&mut exchange);
         document.check(&exchange)
     };
-    let fitting: [fn(&mut Exchange); 7] = [
+    let fitting: [Change; 7] = [
         |_| {},
         |exchange| exchange.path = "/thing/1/",
         |exchange| exchange.query = None,
@@ -219,7 +222,7 @@ fn an_exchange_that_does_not_fit_is_found() {
     for (index, change) in fitting.into_iter().enumerate() {
         assert_eq!(check(change), Ok(()), "{index}");
     }
-    let others: [(fn(&mut Exchange), &str); 12] = [
+    let others: [(Change, &str); 12] = [
         (
             |exchange| exchange.status = 201,
             "post /thing/{id} 201: the status",

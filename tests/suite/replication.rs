@@ -207,3 +207,22 @@ async fn supabases_publication_lists_the_partitions_with_those_to_come() {
     let after: i64 = database.one(partitions, &[]).await.get(0);
     assert!(after > before, "{before} partitions, then {after}");
 }
+
+#[tokio::test]
+async fn a_role_that_may_read_events_may_read_those_of_weeks_to_come() {
+    let database = Database::fresh().await;
+    database
+        .run("select millrace.grant_events('millrace_client')")
+        .await;
+    database.stop_clock_at("2031-03-05 12:00:00+00").await;
+    database.run("select millrace.make_partitions()").await;
+    let sql = "select count(*), count(*) filter (where has_table_privilege('millrace_client', t.relid, 'select')),
+                      count(*) filter (where has_table_privilege('millrace_client', t.relid, 'insert, update, delete'))
+                 from pg_partition_tree(('millrace.' || $1::text)::regclass) as t";
+    let row = database.one(sql, &[&"job_events"]).await;
+    let (parts, readable, writable): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+    assert_eq!((readable, writable), (parts, 0));
+    assert!(parts > 18, "the root, the default, and two times nine weeks");
+    let attempts: i64 = database.one(sql, &[&"attempt"]).await.get(1);
+    assert_eq!(attempts, 0);
+}
