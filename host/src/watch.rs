@@ -258,7 +258,7 @@ async fn refusal(response: Response) -> anyhow::Error {
         401 => "the credentials are not accepted (TOKEN, else COLLAB_API_KEY, of the environment)",
         403 => "the credentials don't allow to read events (the scope is `read`)",
         404 => "nothing to follow",
-        200..400 => "the answer is no event stream: is this Millrace's address?",
+        200..=399 => "the answer is no event stream: is this Millrace's address?",
         _ => "the server refuses",
     };
     anyhow!("{what}: {} {said}", status.as_u16())

@@ -46,7 +46,7 @@ mod secrets;
 mod selection;
 mod sign_artifact;
 mod stream;
+mod traces;
 mod verification;
 mod watch;
-mod traces;
 mod workers;

@@ -222,7 +222,10 @@ async fn a_role_that_may_read_events_may_read_those_of_weeks_to_come() {
     let row = database.one(sql, &[&"job_events"]).await;
     let (parts, readable, writable): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
     assert_eq!((readable, writable), (parts, 0));
-    assert!(parts > 18, "the root, the default, and two times nine weeks");
+    assert!(
+        parts > 18,
+        "the root, the default, and two times nine weeks"
+    );
     let attempts: i64 = database.one(sql, &[&"attempt"]).await.get(1);
     assert_eq!(attempts, 0);
 }
