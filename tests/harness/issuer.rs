@@ -11,6 +11,7 @@ use rsa::traits::PublicKeyParts;
 use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::database::Database;
 use crate::double::{Double, Reply};
 use crate::keys::now;
 
@@ -141,12 +142,17 @@ impl Issuer {
 
     /// The application, which believes this issuer; `variables` on top.
     pub async fn app(&self, variables: &[(&str, &str)]) -> App {
+        self.app_over(Database::fresh().await, variables).await
+    }
+
+    /// The same over a database that is there already. What its instances have to learn the database may know.
+    pub async fn app_over(&self, database: Database, variables: &[(&str, &str)]) -> App {
         let url = self.url();
         let believing = [
             ("collab_jwt_mode", "jwks"),
             ("collab_jwks_url", url.as_str()),
             ("collab_jwks_host", &self.double.url),
         ];
-        App::start_with(&[&believing, variables].concat()).await
+        App::serve(database, &[&believing, variables].concat()).await
     }
 }
