@@ -52,7 +52,8 @@ create table millrace.ready (
   lane_id  int not null,
   run_at   timestamptz not null,
   job_id   bigint primary key,
-  attempts smallint not null
+  attempts smallint not null,
+  retried  boolean not null default false
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
 
 -- The columns and the order of a claim's WHERE and ORDER BY.
@@ -60,6 +61,7 @@ create index ready_lane on millrace.ready (lane_id, run_at, job_id);
 
 comment on column millrace.ready.run_at is 'When it is due; never earlier than the clock at insertion (floors depend on it).';
 comment on column millrace.ready.attempts is 'Attempts made so far.';
+comment on column millrace.ready.retried is 'Queued again by a person: its next start is not its first, whatever its attempts say.';
 
 create table millrace.lease (
   job_id     bigint primary key,
@@ -93,7 +95,8 @@ create table millrace.parked (
   key      text not null,
   lane_id  int not null,
   run_at   timestamptz not null,
-  attempts smallint not null
+  attempts smallint not null,
+  retried  boolean not null default false
 );
 create index parked_key on millrace.parked (queue_id, key, job_id);
 

@@ -261,9 +261,9 @@ begin
 
   return query
   with taken as materialized (
-    select t.job_id, t.lane_id, t.run_at, t.attempts, v_now + coalesce(claim.lease, j.lease, v_queue.lease) as expires_at,
+    select t.job_id, t.lane_id, t.run_at, t.attempts, t.retried, v_now + coalesce(claim.lease, j.lease, v_queue.lease) as expires_at,
            j.type, j.priority, j.payload, coalesce(j.max_attempts, v_queue.max_attempts) as max_attempts, j.enqueued_at, j.traceparent,
-           case when t.attempts = 0 then date_part('epoch', v_now - j.enqueued_at) end as waited,
+           case when t.attempts = 0 and not t.retried then date_part('epoch', v_now - j.enqueued_at) end as waited,
            sum(j.payload_size) over (order by j.priority desc, t.run_at, t.job_id) - j.payload_size < 8388608 as fits
       from unnest(v_taken) as t
      cross join lateral (select * from millrace.job i where i.id = t.job_id limit 1) as j -- a probe of the key, whatever the statistics say
@@ -272,8 +272,8 @@ begin
   ), put_back as (
     -- Beyond 8 MiB of payloads an answer grows too large for a function's memory. Their run_at may stay what it was:
     -- until this commits, everybody else still sees the old entry, so no floor can have passed it.
-    insert into millrace.ready (lane_id, run_at, job_id, attempts)
-    select t.lane_id, t.run_at, t.job_id, t.attempts from taken t where not t.fits
+    insert into millrace.ready (lane_id, run_at, job_id, attempts, retried)
+    select t.lane_id, t.run_at, t.job_id, t.attempts, t.retried from taken t where not t.fits
   ), leased as (
     insert into millrace.lease (job_id, lease_id, queue_id, lane_id, worker, attempt, leased_at, expires_at)
     select k.job_id, k.lease_id, v_queue.id, k.lane_id, claim.worker, k.attempt, v_now, k.expires_at from kept k

@@ -115,10 +115,10 @@ begin
      where s.next_id is not null and u.queue_id = s.queue_id and u.key = s.key
   ), unparked as (
     delete from millrace.parked p using slot s where p.job_id = s.next_id
-    returning p.lane_id, p.run_at, p.job_id, p.attempts
+    returning p.lane_id, p.run_at, p.job_id, p.attempts, p.retried
   )
-  insert into millrace.ready (lane_id, run_at, job_id, attempts)
-  select u.lane_id, greatest(u.run_at, v_now), u.job_id, u.attempts from unparked u;
+  insert into millrace.ready (lane_id, run_at, job_id, attempts, retried)
+  select u.lane_id, greatest(u.run_at, v_now), u.job_id, u.attempts, u.retried from unparked u;
 end
 $$;
 

@@ -117,10 +117,10 @@ begin
     returning s.job_id into v_holder;
   end if;
   if coalesce(v_holder, v_job.id) = v_job.id then
-    insert into millrace.ready (lane_id, run_at, job_id, attempts) values (v_job.lane_id, v_now, v_job.id, v_attempts);
+    insert into millrace.ready (lane_id, run_at, job_id, attempts, retried) values (v_job.lane_id, v_now, v_job.id, v_attempts, true);
   else
-    insert into millrace.parked (job_id, queue_id, key, lane_id, run_at, attempts)
-    values (v_job.id, v_job.queue_id, v_job.concurrency_key, v_job.lane_id, v_now, v_attempts);
+    insert into millrace.parked (job_id, queue_id, key, lane_id, run_at, attempts, retried)
+    values (v_job.id, v_job.queue_id, v_job.concurrency_key, v_job.lane_id, v_now, v_attempts, true);
   end if;
   perform millrace.note_transition(v_job.id, 'replayed', v_from, jsonb_build_object('attempts', v_attempts));
 end

@@ -114,13 +114,15 @@ begin
 end
 $$;
 
--- A page of p_limit items out of p_limit + 1, which come only if there are more: {items, count, nextCursor}.
+-- A page of p_limit items out of p_limit + 1, which come only if there are more: {items, count, nextCursor}. It ends early where its items
+-- pass 8 MiB, so that an answer stays within a function's memory.
 create function millrace.page(p_items jsonb, p_limit int) returns jsonb
 language sql immutable
 as $$
-  select jsonb_build_object('items', i.items, 'count', jsonb_array_length(i.items),
-                            'nextCursor', case when jsonb_array_length(p_items) > p_limit then i.items #> '{-1,id}' #>> '{}' end)
-    from (select case when jsonb_array_length(p_items) > p_limit then p_items - -1 else coalesce(p_items, '[]') end as items) as i
+  select jsonb_build_object('items', coalesce(jsonb_agg(i.item order by i.ord) filter (where i.fits), '[]'), 'count', count(*) filter (where i.fits),
+                            'nextCursor', case when not bool_and(i.fits) then (jsonb_agg(i.item -> 'id' order by i.ord desc) filter (where i.fits)) ->> 0 end)
+    from (select e.item, e.ord, e.ord <= p_limit and sum(octet_length(e.item::text)) over (order by e.ord) - octet_length(e.item::text) < 8388608 as fits
+            from jsonb_array_elements(p_items) with ordinality as e (item, ord)) as i
 $$;
 
 -- The first p_limit events of a job after p_after, or with p_latest the last ones, in their order; as an array.
@@ -132,8 +134,10 @@ declare
   v_from constant timestamptz := p_job.enqueued_at - interval '1 day'; -- older partitions are not looked at
 begin
   if p_latest then
-    return (select jsonb_agg(millrace.event_json(e) order by e.id)
-              from (select i.* from millrace.job_events i where i.job_id = p_job.id and i.created_at >= v_from order by i.id desc limit p_limit) as e);
+    return (select jsonb_agg(l.item order by l.id) filter (where l.size < 8388608) -- so that the answer stays within a function's memory
+              from (select e.id, millrace.event_json(e) as item, sum(octet_length(e.payload::text)) over (order by e.id desc) as size
+                      from (select i.* from millrace.job_events i
+                             where i.job_id = p_job.id and i.created_at >= v_from order by i.id desc limit p_limit) as e) as l);
   end if;
   return (select jsonb_agg(millrace.event_json(e) order by e.id)
             from (select i.* from millrace.job_events i
@@ -440,7 +444,7 @@ begin
     v_items := v_items || v_item;
     v_size := v_size + octet_length(v_item::text);
   end loop;
-  if v_found.examined is null and cardinality(v_found.jobs) > v_limit then
+  if cardinality(v_found.jobs) > v_limit then
     v_found.examined := v_last; -- some were passed over, so there may be more although the page is not full
   end if;
   return jsonb_build_object('items', to_jsonb(v_items), 'count', cardinality(v_items),

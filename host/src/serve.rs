@@ -49,6 +49,9 @@ pub struct Limits {
     pub outbound_timeout: Duration,
     /// How long a client may take to send a request's head, idle time between requests included.
     pub header_timeout: Duration,
+    /// How long what was sent to a client may wait for it to take it, before its connection is closed; it is what frees the place
+    /// of somebody who follows a stream and stopped reading, or fell asleep. Linux only.
+    pub unread_timeout: Duration,
     /// The most that a request's head may have, in bytes.
     pub header_bytes: usize,
     /// The most that a request's body may have, in bytes.
@@ -83,6 +86,7 @@ impl Default for Limits {
             cron_timeout: Duration::from_secs(300),
             outbound_timeout: Duration::from_secs(60),
             header_timeout: Duration::from_secs(60),
+            unread_timeout: Duration::from_secs(30),
             header_bytes: 64 * 1024,
             body_bytes: 8 * 1024 * 1024,
             memory_bytes: 256 * 1024 * 1024,

@@ -118,6 +118,13 @@ impl Application {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%client, "TCP_NODELAY: {error}");
         }
+        // It covers a client that has gone without a word and one whose window stays closed (tcp(7)).
+        #[cfg(target_os = "linux")]
+        if let Err(error) =
+            socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(self.limits.unread_timeout))
+        {
+            tracing::debug!(%client, "TCP_USER_TIMEOUT: {error}");
+        }
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http1()

@@ -32,7 +32,7 @@ pub async fn assert_scope(app: &App, scope: &str, bare: impl Fn() -> RequestBuil
     refused("a key never made", stored(&unknown), 401, "invalid_api_key").await;
     refused("anon", bearer("anon"), 403, "forbidden").await;
     if !readable {
-        refused("a reader", bearer("authenticated"), 403, "forbidden").await;
+        refused("a reader", bearer("reader"), 403, "forbidden").await;
     }
     let others: Vec<&str> = SCOPES.into_iter().filter(|one| *one != scope).collect();
     let other = key(app, &others).await;
@@ -62,7 +62,7 @@ pub async fn assert_scope(app: &App, scope: &str, bare: impl Fn() -> RequestBuil
         ),
     ];
     if readable {
-        admitted.push(("a reader", bearer("authenticated")));
+        admitted.push(("a reader", bearer("reader")));
     }
     for (who, request) in admitted {
         tried += 1;

@@ -155,7 +155,7 @@ async fn what_supabase_js_adds_to_a_call_is_taken() {
             "/functions/v1/dlq-list?limit=5&forceFunctionRegion=us-east-1",
         )
         .header("apikey", token("service_role"))
-        .bearer_auth(token("authenticated"))
+        .bearer_auth(token("reader"))
         .header("x-client-info", "supabase-js-web/2.109.0")
         .header("x-region", "us-east-1");
     // The OpenAPI document, which `app.api.send` would hold this against, does not name what is ignored.

@@ -221,6 +221,27 @@ async fn waits_and_runs_are_timed_by_the_database() {
     );
 }
 
+#[tokio::test]
+async fn only_a_job_s_first_start_is_timed() {
+    let database = Database::fresh().await;
+    database.stop_clock_at("2031-03-05 12:00:00+00").await;
+    let job = queue::enqueue(database.client(), json!({ "queue": "q", "type": "t" })).await;
+    for outcome in [Outcome::Permanent, Outcome::Succeeded] {
+        let lease = claim_one(database.client(), "q", "w").await;
+        queue::report(database.client(), &lease, outcome)
+            .await
+            .expect("a report");
+        if outcome == Outcome::Permanent {
+            database.stop_clock_at("2031-03-12 12:00:00+00").await;
+            database.run(&format!("select millrace.retry({job})")).await;
+        }
+    }
+    let sql = "select sum(n)::bigint, sum(n) filter (where bucket > 0)::bigint, sum(seconds) from millrace.counts() where kind = 'started'";
+    let row = database.one(sql, &[]).await;
+    let counted: (i64, i64, f64) = (row.get(0), row.get(1), row.get(2));
+    assert_eq!(counted, (2, 1, 0.0), "the week until the retry is no wait");
+}
+
 /// Buffers that reading all counters touches.
 async fn pages(client: &Client) -> i64 {
     let sql = "explain (analyze, buffers, format json) select * from millrace.queue_counts()";

@@ -238,13 +238,13 @@ async fn a_place_that_is_none_is_refused() {
         "9:3:",
         "5:9:7,6",
         "1:1:/1:1:",
-        "1:1:/1:1:/0/0/x",
+        "1:1:/1:1:/0/x",
         "1:1:1:",
         "1:1:\n",
         "99999999999:99999999999:",
-        "1:1:/1:99999999999:/0/0/0",
+        "1:1:/1:99999999999:/0/0",
         "99999999999999999999:1:",
-        "1:1:/1:1:/9999999999999999999/9999999999999999999/1' or true",
+        "1:1:/1:1:/9999999999999999999/1' or true",
     ];
     for place in wrong {
         let error = client.query_one(sql, &[&place]).await.expect_err(place);
@@ -271,4 +271,109 @@ async fn a_place_that_is_none_is_refused() {
         .await
         .expect_err("no such job");
     assert_eq!(refusal(&error), ("PT404".into(), "job_not_found".into()));
+}
+
+/// All that is unread after `place`, page by page, each page of up to `limit`.
+async fn read_all(client: &Client, queue: &str, place: &str, limit: usize) -> Vec<Value> {
+    let (mut cursor, mut read_events) = (place.to_owned(), Vec::new());
+    loop {
+        let page = read(client, "executorId", queue, Some(&cursor), limit).await;
+        let events = page["events"].as_array().expect("events");
+        read_events.extend(events.iter().map(|e| e["event"].clone()));
+        cursor = page["cursor"].as_str().expect("a cursor").to_owned();
+        if events.is_empty() {
+            return read_events;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_jobs_events_keep_their_order_whichever_transaction_began_first() {
+    let database = Database::fresh().await;
+    let client = database.client();
+    database.run("select millrace.configure_queue('q')").await;
+    let begin = end(client, "q").await;
+    // The claimer has its transaction's id before the jobs are there.
+    let claimer = database.connect().await;
+    claimer
+        .batch_execute("begin; select pg_current_xact_id()")
+        .await
+        .expect("a transaction");
+    let requests = vec![json!({ "queue": "q", "type": "t" }); 150];
+    queue::enqueue_many(client, &json!(requests))
+        .await
+        .expect("an enqueue");
+    assert_eq!(claim(&claimer, "q", "w", 150).await.len(), 150);
+    claimer.batch_execute("commit").await.expect("a commit");
+
+    let events = read_all(client, "q", &begin, 100).await;
+    assert_eq!(events.len(), 300);
+    let place = |kind: &str, job: &Value| {
+        events
+            .iter()
+            .position(|e| e["event_type"] == kind && e["job_id"] == *job)
+    };
+    for event in &events {
+        let job = &event["job_id"];
+        assert!(place("queued", job) < place("started", job), "{job}");
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_larger_than_a_group_is_read_whole() {
+    let database = Database::fresh().await;
+    let client = database.client();
+    database.run("select millrace.enqueue('q', 't')").await;
+    let begin = end(client, "q").await;
+    let many = "select millrace.enqueue_many((select jsonb_agg('{\"queue\": \"q\", \"type\": \"t\"}'::jsonb) from generate_series(1, 1000)));";
+    database
+        .run(&format!("{many} begin; {} commit; {many}", many.repeat(6)))
+        .await;
+    let ids: Vec<i64> = read_all(client, "q", &begin, 300)
+        .await
+        .iter()
+        .filter_map(|e| e["id"].as_i64())
+        .collect();
+    let distinct: BTreeSet<i64> = ids.iter().copied().collect();
+    assert_eq!((ids.len(), distinct.len()), (8000, 8000));
+}
+
+#[tokio::test]
+async fn a_place_taken_by_a_transaction_that_writes_is_before_what_it_writes_later() {
+    let database = Database::fresh().await;
+    let client = database.client();
+    let other = database.connect().await;
+    client
+        .batch_execute("begin; select millrace.enqueue('q', 't')")
+        .await
+        .expect("a transaction");
+    other
+        .batch_execute("select millrace.enqueue('other', 't')")
+        .await
+        .expect("a transaction that ends meanwhile");
+    let place = end(client, "q").await;
+    client
+        .batch_execute("select millrace.enqueue('q', 'later'); commit")
+        .await
+        .expect("a commit");
+    let events = read_all(client, "q", &place, 10).await;
+    assert_eq!(events.len(), 2, "{events:?}");
+}
+
+#[tokio::test]
+async fn a_clock_that_steps_back_hides_no_event() {
+    let database = Database::fresh().await;
+    let client = database.client();
+    let job = queue::enqueue(client, json!({ "queue": "q", "type": "t" })).await;
+    let lease = claim_one(client, "q", "w").await;
+    queue::report(client, &lease, Outcome::Succeeded)
+        .await
+        .expect("a report");
+    database
+        .run("update millrace.job_events set created_at = created_at - interval '2 seconds' where event_type <> 'queued'")
+        .await;
+    let sql =
+        "select millrace_api.collab_events(jsonb_build_object('jobId', millrace.job_uuid($1)))";
+    let page: Value = database.one(sql, &[&job]).await.get(0);
+    assert_eq!(page["events"].as_array().map(Vec::len), Some(3), "{page}");
 }

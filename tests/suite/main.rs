@@ -26,6 +26,7 @@ mod host;
 mod housekeeping;
 mod jobs;
 mod jwks;
+mod key_sets;
 mod leases;
 mod lifecycle;
 mod metrics;

@@ -318,3 +318,47 @@ async fn a_bad_parameter_is_named() {
     }
     assert_eq!(listed(&app, "").await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_job_at_the_border_of_a_time_hides_no_other() {
+    let database = Database::fresh().await;
+    let fill = |queue: &str, batches: usize, share: usize| {
+        format!(
+            "do $$ declare v_reports jsonb; begin
+               for v_batch in 1 .. {batches} loop
+                 perform millrace.enqueue_many((select jsonb_agg('{{\"queue\": \"{queue}\", \"type\": \"t\"}}'::jsonb) from generate_series(1, 600)));
+                 select jsonb_agg(jsonb_build_object('job_id', c.job_id, 'lease_id', c.lease_id, 'worker', 'w', 'succeeded', true)) filter (where c.job_id % {share} = 0)
+                   into v_reports from millrace.claim('{queue}', 'w', 600) as c;
+                 perform millrace.report_many(v_reports);
+               end loop;
+             end $$"
+        )
+    };
+    database.run(&fill("a", 1, 2)).await;
+    database.run(&fill("b", 12, 1)).await;
+    // Of two enqueues that overlap, the one that began first may have the later time.
+    let sql = "update millrace.job set enqueued_at = clock_timestamp() + interval '1 minute'
+                where id = (select max(j.id) from millrace.job j where j.id % 2 = 0 and j.queue_id = (select id from millrace.queue where name = 'a'))";
+    database.run(sql).await;
+    let now: String = database
+        .one("select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')", &[])
+        .await
+        .get(0);
+    let (mut cursor, mut seen) = (now, Vec::new());
+    for _ in 0..1000 {
+        let request =
+            json!({ "status": "succeeded", "executorId": "a", "limit": 20, "cursor": cursor });
+        let page: serde_json::Value = database
+            .one("select millrace_api.collab_recent($1)", &[&request])
+            .await
+            .get(0);
+        let items = page["items"].as_array().expect("items");
+        seen.extend(items.iter().map(|job| job["id"].to_string()));
+        match page["nextCursor"].as_str() {
+            Some(next) => next.clone_into(&mut cursor),
+            None => break,
+        }
+    }
+    let distinct: std::collections::BTreeSet<_> = seen.iter().collect();
+    assert_eq!((seen.len(), distinct.len()), (299, 299));
+}

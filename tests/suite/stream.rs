@@ -9,10 +9,13 @@ use millrace::serve::Limits;
 use millrace_tests::api::{Answer, Api};
 use millrace_tests::app::App;
 use millrace_tests::deadline::eventually;
+use millrace_tests::keys::API_KEY;
 use millrace_tests::scope::assert_scope;
 use millrace_tests::sse::{PATH, Stream, request};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
 
 const NO_JOB: &str = "00000000-0000-8000-806d-696c6c726163";
 
@@ -261,6 +264,43 @@ async fn listeners_take_no_other_requests_place() {
         (open().await.status() == 200).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn who_does_not_read_loses_his_place() {
+    let limits = Limits {
+        streams_per_component: 1,
+        unread_timeout: Duration::from_secs(1),
+        ..Limits::default()
+    };
+    let app = App::start_limited(limits).await;
+    // More than the buffers on the way hold.
+    let backlog = "select millrace.enqueue_many((select jsonb_agg('{\"queue\": \"q\", \"type\": \"t\"}'::jsonb) from generate_series(1, 1000)));
+                   select millrace.report_many((select jsonb_agg(jsonb_build_object('job_id', c.job_id, 'lease_id', c.lease_id, 'worker', 'w',
+                          'succeeded', false, 'error', repeat('x', 10000))) from millrace.claim('q', 'w', 1000) as c));";
+    app.database.run(backlog).await;
+    let lazy = TcpSocket::new_v4().expect("a socket");
+    lazy.set_recv_buffer_size(4096).expect("a small buffer");
+    let mut lazy = lazy
+        .connect(app.server().addr())
+        .await
+        .expect("a connection");
+    let asked = format!(
+        "GET {PATH}?executorId=q&lastEventId=1:1: HTTP/1.1\r\nhost: localhost\r\nx-api-key: {API_KEY}\r\n\r\n"
+    );
+    lazy.write_all(asked.as_bytes()).await.expect("a request");
+    lazy.readable().await.expect("the beginning of an answer");
+
+    let open = async || {
+        let answer = request(&app.api, "executorId=q", None).send().await;
+        answer.expect("an answer").status().as_u16()
+    };
+    assert_eq!(open().await, 503, "he has the only place");
+    eventually("the place is free", async || {
+        (open().await == 200).then_some(())
+    })
+    .await;
+    drop(lazy);
 }
 
 #[tokio::test]

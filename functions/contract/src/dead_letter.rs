@@ -1,7 +1,7 @@
 //! `dlq-list` and `dlq-retry`: the jobs that will not be tried again, and trying them again.
 
 use millrace_kit::field::{Instant, Int, JobId, LeaseId, Text};
-use millrace_kit::json::Json;
+use millrace_kit::json::{self, Json};
 use serde::{Deserialize, Serialize};
 
 /// Which dead letters are asked for.
@@ -74,38 +74,72 @@ pub struct DeadLetter {
 }
 
 /// One dead letter to retry, or explicitly all of those that fit. That one excludes the other is the database's to say.
+///
+/// No field may be `null`: a filter that a client meant to set and did not would else fit every dead letter.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = without_null))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Retry {
     /// Retries this one; nothing else may be given with it.
     // A lease's id is written the same way: a number, or its digits for clients whose numbers end at 2^53.
+    #[serde(default, deserialize_with = "json::not_null")]
     #[serde(skip_serializing_if = "Option::is_none")]
     dlq_id: Option<LeaseId>,
     /// Must be `true` to retry many: the oldest of those that were not retried yet.
+    #[serde(default, deserialize_with = "json::not_null")]
     #[serde(skip_serializing_if = "Option::is_none")]
     all: Option<bool>,
     /// Only this queue's.
+    #[serde(default, deserialize_with = "json::not_null")]
     #[serde(skip_serializing_if = "Option::is_none")]
     executor_id: Option<Text<200>>,
     /// Only of this type.
+    #[serde(default, deserialize_with = "json::not_null")]
     #[serde(skip_serializing_if = "Option::is_none")]
     r#type: Option<Text<200>>,
     /// Only with this error code of the last attempt.
+    #[serde(default, deserialize_with = "json::not_null")]
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Text<200>>,
     /// Only those that died then or later.
+    #[serde(default, deserialize_with = "json::not_null")]
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<Instant>,
     /// Only those that died before.
+    #[serde(default, deserialize_with = "json::not_null")]
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<Instant>,
     /// The `nextCursor` of the batch before.
+    #[serde(default, deserialize_with = "json::not_null")]
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<Text<20>>,
     /// How many at most; 100 if it is absent.
+    #[serde(default, deserialize_with = "json::not_null")]
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<Int<1, 1000>>,
+}
+
+/// Takes the null out of what the properties may be: schemars adds it to every `Option`.
+#[cfg(feature = "schema")]
+fn without_null(schema: &mut schemars::Schema) {
+    use serde_json::{Value, json};
+
+    let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+    let properties = properties.into_iter().flat_map(|all| all.values_mut());
+    for property in properties.filter_map(Value::as_object_mut) {
+        if let Some(types) = property.get_mut("type").and_then(Value::as_array_mut) {
+            types.retain(|one| *one != json!("null"));
+        }
+        // A type that is a choice itself stands in a choice between it and null.
+        if let Some(Value::Array(choices)) = property.remove("anyOf") {
+            let own = choices.into_iter().filter_map(|choice| match choice {
+                Value::Object(choice) if choice.get("type") != Some(&json!("null")) => Some(choice),
+                _ => None,
+            });
+            property.extend(own.flatten());
+        }
+    }
 }
 
 /// The answer to the retry of one dead letter.

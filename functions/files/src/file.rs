@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use anyhow::ensure;
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
@@ -59,6 +59,8 @@ impl File {
             (X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'"),
             (CACHE_CONTROL, "private"),
+            // The link is the credential, so whoever has it may read the file, a page of any origin too.
+            (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }

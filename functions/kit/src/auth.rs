@@ -19,7 +19,7 @@ const TOKEN_LIMIT: usize = 8192;
 pub struct Variables {
     /// `supabase_jwt_secret`: the secret that tokens are signed with; empty for none.
     pub supabase_jwt_secret: String,
-    /// `collab_require_jwt`: `1` or `true` if only tokens count and the API key does not.
+    /// `collab_require_jwt`: `1` or `true` if the application's API key does not count: only tokens do, and stored keys.
     pub collab_require_jwt: String,
     /// `collab_jwt_mode`: `local`, which checks with the secret, or `jwks`, with published keys.
     pub collab_jwt_mode: String,
@@ -85,19 +85,17 @@ impl Rules {
     /// Who sent a request with these headers, and that he may do what `scope` says.
     ///
     /// `x-api-key` goes first unless tokens are required; a token is taken from `Authorization:
-    /// Bearer`, else from `apikey`, where Supabase's clients put it. A stored key, which begins with
-    /// `mr_`, may be in any of the three.
+    /// Bearer`, else from `apikey`, where Supabase's clients put what they have, be it a token or a key. A stored key, which
+    /// begins with `mr_`, may be in any of the three, also where tokens are required: it was made for its bearer, with an end
+    /// and with scopes.
     ///
     /// # Errors
     /// 401: `missing_credentials`, `invalid_api_key`, `invalid_token` or `token_expired`; 403
     /// `forbidden`; 503 `jwks_unavailable`; 503 `auth_not_configured` if neither a key nor a secret is set and no stored key
     /// was shown.
     pub async fn caller(&self, headers: &HeaderMap, scope: Scope) -> Result<Caller, Problem> {
-        if !self.require_jwt
-            && let Some(key) = shown_stored_key(headers)
-            && !self
-                .api_key
-                .is_some_and(|expected| is_key(key.as_bytes(), &expected))
+        if let Some(key) = shown_stored_key(headers)
+            && !self.is_api_key(key)
         {
             return stored_key(key, scope);
         }
@@ -124,12 +122,19 @@ impl Rules {
                 false => Err(invalid_key()),
             },
             (Some(_), None, None) => Err(invalid_key()),
-            (_, _, Some(tokens)) => match bearer_token(headers)? {
-                Some(token) => tokens.verify(token).await,
-                None => Err(self.missing()),
+            (_, _, tokens) => match (bearer_token(headers), tokens) {
+                (Ok(Some(key)), _) if self.is_api_key(key) => Ok(Role::Worker),
+                (_, None) | (Ok(None), _) => Err(self.missing()),
+                (Ok(Some(token)), Some(tokens)) => tokens.verify(token).await,
+                (Err(problem), _) => Err(problem),
             },
-            (None, _, None) => Err(self.missing()),
         }
+    }
+
+    /// Whether this is the application's key, and that counts.
+    fn is_api_key(&self, shown: &str) -> bool {
+        let expected = self.api_key.filter(|_| !self.require_jwt);
+        expected.is_some_and(|expected| is_key(shown.as_bytes(), &expected))
     }
 
     fn missing(&self) -> Problem {
@@ -280,6 +285,10 @@ mod tests {
             Ok(Role::Worker)
         );
         assert_eq!(role(&rules, &[("apikey", &token())]), Ok(Role::Worker));
+        // As Supabase's clients send whatever key they have.
+        let key = format!("Bearer {KEY}");
+        let both = [("apikey", KEY), ("authorization", key.as_str())];
+        assert_eq!(role(&rules, &both), Ok(Role::Worker));
         for (headers, code) in [
             (vec![], "missing_credentials"),
             (vec![("x-api-key", "the kez")], "invalid_api_key"),
@@ -297,7 +306,7 @@ mod tests {
                 "invalid_token",
             ),
             (vec![("authorization", "Bearer")], "invalid_token"),
-            (vec![("apikey", KEY)], "invalid_token"),
+            (vec![("apikey", "the kez")], "invalid_token"),
         ] {
             assert_eq!(role(&rules, &headers), Err(code.to_owned()), "{headers:?}");
         }
@@ -341,7 +350,11 @@ mod tests {
         let bearer = format!("Bearer {stored}");
         let digest = format!("{:x}", Sha256::digest(&stored));
         let asked = format!(r#"{{"key":"{digest}","scope":"operate"}}"#);
-        for rules in [rules(SECRET, "0", KEY), rules("", "0", "")] {
+        for rules in [
+            rules(SECRET, "0", KEY),
+            rules("", "0", ""),
+            rules(SECRET, "1", KEY),
+        ] {
             for header in [
                 ("x-api-key", &stored),
                 ("authorization", &bearer),
@@ -364,16 +377,6 @@ mod tests {
                 let refused = block_on(rules.caller(&headers(&[("apikey", wrong)]), Scope::Work));
                 assert!(refused.is_err(), "{wrong}");
             }
-        }
-        let only_tokens = rules(SECRET, "1", KEY);
-        for (header, code) in [
-            (("x-api-key", &stored), "missing_credentials"),
-            (("authorization", &bearer), "invalid_token"),
-            (("apikey", &stored), "invalid_token"),
-        ] {
-            let refused =
-                block_on(only_tokens.caller(&headers(&[(header.0, header.1)]), Scope::Work));
-            assert_eq!(refused.err().unwrap().code(), code);
         }
     }
 

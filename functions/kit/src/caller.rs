@@ -18,11 +18,12 @@ pub enum Role {
 }
 
 impl Role {
-    /// The role that a token's `role` claim gives; `anon`, an unknown one and none give no right.
+    /// The role that a token's `role` claim gives; an unknown one and none give no right, and neither do `anon` and
+    /// `authenticated`: every user of a Supabase project has these, and jobs are not theirs to read.
     pub fn of_claim(claim: Option<&str>) -> Self {
         match claim {
             Some("service_role" | "worker") => Self::Worker,
-            Some("authenticated" | "reader") => Self::Reader,
+            Some("reader") => Self::Reader,
             _ => Self::Nobody,
         }
     }

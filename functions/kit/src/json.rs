@@ -47,6 +47,17 @@ pub fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json
     Json::deserialize(deserializer).map(Some)
 }
 
+/// For `#[serde(default, deserialize_with = "json::not_null")]`: a field that may be left out, and must not be `null` where an
+/// absent field means something wider.
+///
+/// # Errors
+/// What `T` says to `null`, as to anything else that is none.
+pub fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
 /// Walks JSON text that is known to be well formed and looks for what jsonb refuses.
 fn check(text: &str) -> Result<(), &'static str> {
     let bytes = text.as_bytes();

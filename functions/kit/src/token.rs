@@ -162,7 +162,7 @@ mod tests {
         for (role, expected) in [
             (json!("service_role"), Role::Worker),
             (json!("worker"), Role::Worker),
-            (json!("authenticated"), Role::Reader),
+            (json!("authenticated"), Role::Nobody),
             (json!("reader"), Role::Reader),
             (json!("anon"), Role::Nobody),
             (json!("SERVICE_ROLE"), Role::Nobody),

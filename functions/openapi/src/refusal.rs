@@ -35,9 +35,12 @@ pub const CREDENTIALS: [Refusal; 3] = [
 pub const DATABASE: [Refusal; 1] = [(503, &["database_unavailable", "try_again"])];
 
 /// What any request may meet.
-pub const ANY: [Refusal; 2] = [
+pub const ANY: [Refusal; 4] = [
     (405, &["method_not_allowed"]),
     (500, &["internal_error", "misconfigured"]),
+    // The last two are the host's, when it has too many requests, and when one takes too long.
+    (503, &["overloaded"]),
+    (504, &["timeout"]),
 ];
 
 /// What a status means here, in a sentence.
@@ -55,6 +58,7 @@ fn meaning(status: u16) -> &'static str {
         415 => "The body is not declared as JSON in UTF-8.",
         500 => "A fault of the server's. What it was is in its log only.",
         502 => "A server behind this one failed.",
+        504 => "It took too long, and may have been carried out.",
         503 => "Not at this moment; `Retry-After` says when to try again.",
         _ => "Refused.",
     }

@@ -58,7 +58,7 @@ pub fn tokens() -> Vec<(&'static str, String, Bearer)> {
     vec![
         ("good", good.clone(), Bearer::Worker),
         ("role worker", token("worker"), Bearer::Worker),
-        ("role authenticated", token("authenticated"), Bearer::Reader),
+        ("role authenticated", token("authenticated"), Bearer::Nobody),
         ("role reader", token("reader"), Bearer::Reader),
         ("role anon", token("anon"), Bearer::Nobody),
         ("role unknown", token("SERVICE_ROLE"), Bearer::Nobody),
@@ -182,11 +182,15 @@ pub fn credentials() -> Vec<(String, Shown, Bearer)> {
             [key("wrong"), bearer(&good)].concat(),
             wrong_key,
         ),
-        ("key as a token".to_owned(), bearer(API_KEY), wrong_token),
+        (
+            "key as a bearer".to_owned(),
+            bearer(API_KEY),
+            Bearer::Worker,
+        ),
         (
             "key in apikey".to_owned(),
             vec![("apikey", API_KEY.to_owned())],
-            wrong_token,
+            Bearer::Worker,
         ),
         (
             "the secret as a token".to_owned(),
