@@ -37,7 +37,7 @@ begin
       v_place := null;
     end;
   end if;
-  if v_place.seen is null or pg_snapshot_xmax(coalesce(v_place.upto, v_place.seen)) > pg_snapshot_xmax(pg_current_snapshot()) then
+  if v_place.seen is null or pg_snapshot_xmax(coalesce(v_place.upto, v_place.seen)) > pg_snapshot_xmax(millrace.present()) then
     perform millrace.refuse(400, 'invalid_cursor', 'this is not a place in the events of this queue');
   end if;
   return v_place;

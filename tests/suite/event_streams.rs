@@ -352,6 +352,7 @@ async fn a_place_taken_by_a_transaction_that_writes_is_before_what_it_writes_lat
         .await
         .expect("a transaction that ends meanwhile");
     let place = end(client, "q").await;
+    assert!(read_all(client, "q", &place, 10).await.is_empty());
     client
         .batch_execute("select millrace.enqueue('q', 'later'); commit")
         .await

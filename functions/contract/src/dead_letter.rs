@@ -184,7 +184,7 @@ mod tests {
     fn a_retry_goes_on_as_it_came() {
         for (body, expected) in [
             (r#"{"dlqId":7}"#, r#"{"dlqId":7}"#),
-            (r#"{"dlqId":"7","all":null}"#, r#"{"dlqId":7}"#),
+            (r#"{"dlqId":"7"}"#, r#"{"dlqId":7}"#),
             (
                 r#"{"all":true,"type":"t","limit":1000,"from":"2030-01-01T00:00:00Z"}"#,
                 r#"{"all":true,"type":"t","from":"2030-01-01T00:00:00.000000Z","limit":1000}"#,
@@ -201,6 +201,7 @@ mod tests {
             (r#"{"dlqId":0}"#, "dlqId: "),
             (r#"{"dlqId":"x"}"#, "dlqId: "),
             (r#"{"all":"true"}"#, "all: "),
+            (r#"{"all":true,"executorId":null}"#, "executorId: "),
             (r#"{"all":true,"limit":1001}"#, "limit: "),
             (r#"{"dlqid":1}"#, "dlqid: is not a known field"),
         ] {

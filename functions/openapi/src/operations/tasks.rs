@@ -23,6 +23,7 @@ fn assign() -> Operation {
         .scope(Scope::Enqueue)
         .database()
         .body::<OneOrMany<Task, Tasks>>()
+        .header("traceparent", "The trace (W3C Trace Context) of each job that names none itself.")
         .example(
             "one",
             json!({ "type": "browser.run", "executorId": "verify-demo", "payload": { "url": "https://example.com" } }),
