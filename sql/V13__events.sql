@@ -129,15 +129,20 @@ language plpgsql stable
 as $$
 declare
   v_place millrace.event_place := p_place;
+  v_now   constant pg_snapshot := millrace.present();
   v_group record;
   v_left  int := p_limit;
 begin
   if v_place.upto is null then
-    v_place := (v_place.seen, millrace.present(), '0', 0)::millrace.event_place;
+    v_place := (v_place.seen, v_now, '0', 0)::millrace.event_place;
   end if;
   loop
     select * into v_group from millrace.next_group(p_queue_id, v_place);
-    exit when v_group.high is null;
+    if v_group.high is null then
+      exit when v_place.upto::text = v_now::text;
+      v_place := (v_place.upto, v_now, '0', 0)::millrace.event_place; -- read up to then; now what has come since
+      continue;
+    end if;
     for event in select e.* from millrace.group_events(p_queue_id, v_place, v_group.high, v_group.alone, v_left) as e loop
       v_place.id := (event).id;
       v_left := v_left - 1;
@@ -209,7 +214,6 @@ begin
   return jsonb_build_object(
     'events', v_events, 'ended', false,
     -- A full page may not be all; the place behind its last event is where to go on. Otherwise everything that is visible now was read.
-    'cursor', case when jsonb_array_length(v_events) = p_limit then v_events #>> '{-1,cursor}'
-                   when v_place.upto is not null then v_place.upto::text else millrace.present()::text end);
+    'cursor', case when jsonb_array_length(v_events) = p_limit then v_events #>> '{-1,cursor}' else millrace.present()::text end);
 end
 $$;
