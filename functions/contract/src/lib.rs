@@ -4,7 +4,7 @@
 //! database as JSON and are passed on unread: their types are what the OpenAPI document is made of (feature `schema`), and the
 //! tests hold every answer against that document.
 //!
-//! In requests JSON `null` counts as an absent field; in answers a field that is absent is never `null`, unless its type says so.
+//! In requests JSON `null` counts as an absent field, unless the type says that it is refused; in answers a field that is absent is never `null`, unless its type says so.
 
 pub mod artifact;
 pub mod claim;
