@@ -11,6 +11,7 @@ create table millrace.queue (
   lease             interval not null default '60 seconds' check (lease between '1 second' and '1 day'),
   concurrency_limit int check (concurrency_limit > 0),
   paused_at         timestamptz,
+  alert_age         interval check (alert_age > '0'),
   created_at        timestamptz not null default clock_timestamp()
 );
 
@@ -19,6 +20,7 @@ comment on column millrace.queue.backoff is 'exponential: min(cap, base * 2^(n-1
 comment on column millrace.queue.backoff_jitter is 'Full jitter: the delay is drawn evenly from 0 up to the computed one.';
 comment on column millrace.queue.lease is 'Lease length where neither the claim nor the job names one.';
 comment on column millrace.queue.concurrency_limit is 'How many jobs of the queue may run at once; NULL is no limit.';
+comment on column millrace.queue.alert_age is 'How long its oldest due job may wait before somebody is told; NULL follows millrace.alert_settings.';
 
 -- A lane is what a claim can ask for in one index probe: one type and priority of one queue.
 --

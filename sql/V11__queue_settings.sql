@@ -1,9 +1,10 @@
 -- What a queue is set to, pausing it, and who is at work on it.
 
--- Makes the queue if it is not there yet, and changes the settings that are given. concurrency_limit 0 lifts the limit.
+-- Makes the queue if it is not there yet, and changes the settings that are given. concurrency_limit 0 lifts the limit, alert_age 0 goes
+-- back to the default of all queues.
 create function millrace.configure_queue(queue text, max_attempts int default null, backoff text default null,
   backoff_base interval default null, backoff_cap interval default null, backoff_jitter boolean default null,
-  lease interval default null, concurrency_limit int default null) returns void
+  lease interval default null, concurrency_limit int default null, alert_age interval default null) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -16,14 +17,15 @@ begin
          backoff_cap = coalesce(configure_queue.backoff_cap, q.backoff_cap),
          backoff_jitter = coalesce(configure_queue.backoff_jitter, q.backoff_jitter),
          lease = coalesce(configure_queue.lease, q.lease),
-         concurrency_limit = nullif(coalesce(configure_queue.concurrency_limit, q.concurrency_limit), 0)
+         concurrency_limit = nullif(coalesce(configure_queue.concurrency_limit, q.concurrency_limit), 0),
+         alert_age = nullif(coalesce(configure_queue.alert_age, q.alert_age), '0')
    where q.name = configure_queue.queue;
 exception when check_violation then
   perform millrace.refuse(400, 'invalid_request', 'a setting is out of its range', sqlerrm);
 end
 $$;
 
-comment on function millrace.configure_queue is 'Sets what is given of a queue''s limits, backoff and lease length.';
+comment on function millrace.configure_queue is 'Sets what is given of a queue''s limits, backoff, lease length and the age of which alerts tell.';
 
 create function millrace.make_queue(p_queue text) returns void
 language plpgsql

@@ -1,15 +1,16 @@
 -- Partitions made ahead of time, retention, and the round of housekeeping that any scheduler may call.
 
 create table millrace.retention (
-  one          boolean primary key default true check (one), -- one row
-  finished     interval not null default '30 days' check (finished >= '1 day'),
-  events       interval not null default '30 days' check (events >= '1 day'),
-  dead_letters interval not null default '90 days' check (dead_letters >= '1 day'),
-  workers      interval not null default '1 day' check (workers >= '1 minute')
+  one           boolean primary key default true check (one), -- one row
+  finished      interval not null default '30 days' check (finished >= '1 day'),
+  events        interval not null default '30 days' check (events >= '1 day'),
+  dead_letters  interval not null default '90 days' check (dead_letters >= '1 day'),
+  schedule_runs interval not null default '30 days' check (schedule_runs >= '1 day'),
+  workers       interval not null default '1 day' check (workers >= '1 minute')
 );
 insert into millrace.retention default values;
 
-comment on table millrace.retention is 'How long history is kept: finished jobs with their payload, events and attempts, dead letters, heartbeats.';
+comment on table millrace.retention is 'How long history is kept: finished jobs with their payload, events and attempts, dead letters, what became of schedules'' due times, heartbeats.';
 
 -- Makes the weekly partition of one table that holds p_time, if it is not there yet. Rows that fell into
 -- the default partition meanwhile move over. Returns whether it made one.
@@ -99,18 +100,21 @@ $$;
 
 -- Deletes jobs, and what hangs on them, whose history is no longer kept.
 create function millrace.forget_jobs(p_jobs bigint[]) returns void
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+begin
   delete from millrace.idempotency_key k using millrace.job j
    where j.id = any (p_jobs) and k.queue_id = j.queue_id and k.key = j.idempotency_key and k.job_id = j.id;
   delete from millrace.artifact a where a.job_id = any (p_jobs);
+  perform millrace.forget_messages(p_jobs); -- see messages
   delete from millrace.dead_letter d where d.job_id = any (p_jobs);
   delete from millrace.job j where j.id = any (p_jobs);
+end
 $$;
 
--- Forgets the jobs whose history is older than millrace.retention says, oldest first, at most p_limit of them; and
--- workers not heard of for long. Returns how many jobs it forgot.
+-- Forgets the jobs whose history is older than millrace.retention says, oldest first, at most p_limit of them; as many rows of the
+-- history of schedules; and workers not heard of for long. Returns how many jobs it forgot.
 create function millrace.retire_jobs(p_limit int default 10000) returns int
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -151,6 +155,7 @@ begin
   select coalesce(array_agg(g.job_id), '{}') into v_jobs from gone g;
   perform millrace.forget_jobs(v_jobs);
 
+  perform millrace.retire_schedule_runs(v_now - v_keep.schedule_runs, p_limit);
   delete from millrace.worker w where w.seen_at < v_now - v_keep.workers;
   return v_forgotten + cardinality(v_jobs);
 end

@@ -9,7 +9,7 @@ create table millrace.api_key (
   id           bigint primary key generated always as identity,
   name         text not null check (btrim(name) <> '' and length(name) <= 200),
   digest       bytea not null unique check (length(digest) = 32), -- SHA-256 of the whole key
-  scopes       text[] not null check (scopes <> '{}' and scopes <@ array['enqueue', 'work', 'read', 'operate', 'metrics', 'all']),
+  scopes       text[] not null check (scopes <> '{}' and scopes <@ array['enqueue', 'work', 'read', 'operate', 'metrics', 'tick', 'all']),
   created_at   timestamptz not null,
   expires_at   timestamptz,
   revoked_at   timestamptz,
@@ -33,8 +33,8 @@ begin
   if coalesce(btrim(create_api_key.name) = '' or length(create_api_key.name) > 200, true) then
     perform millrace.refuse(400, 'invalid_request', 'a key has a name of 1 to 200 characters');
   elsif not coalesce(create_api_key.scopes <> '{}'
-                      and create_api_key.scopes <@ array['enqueue', 'work', 'read', 'operate', 'metrics', 'all'], false) then
-    perform millrace.refuse(400, 'invalid_request', 'a key''s scopes are one or more of enqueue, work, read, operate, metrics, all');
+                      and create_api_key.scopes <@ array['enqueue', 'work', 'read', 'operate', 'metrics', 'tick', 'all'], false) then
+    perform millrace.refuse(400, 'invalid_request', 'a key''s scopes are one or more of enqueue, work, read, operate, metrics, tick, all');
   elsif v_now + create_api_key.expires_in <= v_now then
     perform millrace.refuse(400, 'invalid_request', 'a key expires after it was made');
   end if;
@@ -91,6 +91,31 @@ begin
    where k.id = any (array(select l.id from millrace.api_key l
                             where l.id = v_key.id and l.last_used_at is not distinct from v_key.last_used_at for update skip locked));
   return '{}';
+end
+$$;
+
+-- {admit: what admit is asked, function: of this schema, request} -> what the function answers to the request, once the key was
+-- admitted. PostgREST runs one function per request, so where the functions reach the database through one, this is their
+-- call for a caller with a stored key: both in one transaction, as in their one statement otherwise. It is no definer: it can do what
+-- its caller can, no more. (So it raises by itself: its caller may not execute millrace.refuse.)
+create function millrace_api.admitted(jsonb) returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_function text := $1 ->> 'function';
+  v_answer   jsonb;
+begin
+  perform millrace_api.admit($1 -> 'admit');
+  -- The name goes into a statement: it must be that of a function like all those of this schema, and not of this one.
+  if not exists (select from pg_proc p
+                  where p.pronamespace = 'millrace_api'::regnamespace and p.proname = v_function and p.prokind = 'f' and not p.proretset
+                    and p.pronargs = 1 and p.proargtypes[0] = 'jsonb'::regtype and p.prorettype = 'jsonb'::regtype
+                    and p.proname <> 'admitted') then
+    raise exception sqlstate 'PT404' using message = 'there is no such function', hint = 'function_not_found';
+  end if;
+  execute format('select millrace_api.%I($1)', v_function) into strict v_answer using $1 -> 'request';
+  return v_answer;
 end
 $$;
 

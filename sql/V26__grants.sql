@@ -11,5 +11,28 @@ grant usage on schema millrace to millrace_client;
 grant execute on function
   millrace.enqueue, millrace.enqueue_many, millrace.claim, millrace.report, millrace.report_many, millrace.extend_lease,
   millrace.cancel, millrace.retry, millrace.replay, millrace.replay_many, millrace.job_state, millrace.configure_queue, millrace.pause, millrace.resume,
-  millrace.heartbeat, millrace.housekeep, millrace.job_uuid, millrace.job_id
+  millrace.heartbeat, millrace.housekeep, millrace.job_uuid, millrace.job_id,
+  millrace.check_cron, millrace.cron_next, millrace.cron_times,
+  millrace.create_schedule, millrace.update_schedule, millrace.pause_schedule, millrace.resume_schedule, millrace.delete_schedule, millrace.run_schedule,
+  millrace.schedules, millrace.schedule_history, millrace.enqueue_due,
+  millrace.acknowledge, millrace.acknowledge_queue, millrace.raise_alerts
   to millrace_client;
+
+-- Lets a role call all of millrace_api, functions of later migrations too. What a PostgREST in front of this database needs for the role that its
+-- service key stands for: on Supabase service_role. Granted one by one, since that role does not inherit what it is a member of.
+create function millrace.grant_api(to_role name) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  execute format('grant usage on schema millrace_api to %I', to_role);
+  execute format('grant execute on all functions in schema millrace_api to %I', to_role);
+  execute format('alter default privileges in schema millrace_api grant execute on functions to %I', to_role);
+end
+$$;
+
+comment on function millrace.grant_api is 'Lets a role call the functions of millrace_api, later ones too: the service role of a PostgREST.';
+
+revoke all on function millrace.grant_api from public;
+
+select millrace.grant_api(r.rolname) from pg_roles r where r.rolname = 'service_role';
