@@ -21,6 +21,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// The cron triggers of a running application.
 pub struct Schedules {
     components: BTreeMap<String, Arc<CronComponent>>,
+    triggers: Vec<(Cron, Arc<CronComponent>)>,
     clocks: Vec<JoinHandle<()>>,
     runs: Runs,
 }
@@ -29,11 +30,11 @@ pub struct Schedules {
 type Runs = Arc<RwLock<()>>;
 
 impl Schedules {
-    /// Starts every trigger.
+    /// Reads every trigger; none fires yet.
     ///
     /// # Errors
     /// An expression that Spin's cron trigger would refuse.
-    pub fn start(
+    pub fn new(
         triggers: &[CronTrigger],
         components: BTreeMap<String, Arc<CronComponent>>,
     ) -> Result<Self> {
@@ -45,18 +46,22 @@ impl Schedules {
         {
             let schedule = parse(expression)
                 .with_context(|| format!("[[trigger.cron]] of {component}: {expression:?}"))?;
-            parsed.push((schedule, component));
+            parsed.extend(components.get(component).map(|c| (schedule, c.clone())));
         }
-        let runs = Runs::default();
-        let clock = |(schedule, id): (Cron, &String)| {
-            let component = components.get(id)?.clone();
-            Some(tokio::spawn(keep_firing(schedule, component, runs.clone())))
-        };
         Ok(Self {
-            clocks: parsed.into_iter().filter_map(clock).collect(),
             components,
-            runs,
+            triggers: parsed,
+            clocks: Vec::new(),
+            runs: Runs::default(),
         })
+    }
+
+    /// From now on the triggers fire by themselves.
+    pub fn start(&mut self) {
+        for (schedule, component) in self.triggers.drain(..) {
+            let firing = keep_firing(schedule, component, self.runs.clone());
+            self.clocks.push(tokio::spawn(firing));
+        }
     }
 
     /// Runs a component once, now.

@@ -76,11 +76,17 @@ pub async fn ensure_functions_login(owner_url: &str, name: &str, password: &str)
     Ok(url.into())
 }
 
-/// The address of the server as `allowed_outbound_hosts` wants it: `postgres://host:port`.
+/// The address of the server as `allowed_outbound_hosts` wants it: `postgres://host:port`, or that of a PostgREST,
+/// `https://host:port`.
 pub fn outbound_host(database_url: &str) -> Result<String> {
     let url = Url::parse(database_url).context("the database URL")?;
     let host = url.host_str().context("the database URL names no host")?;
-    Ok(format!("postgres://{host}:{}", url.port().unwrap_or(5432)))
+    let scheme = match url.scheme() {
+        scheme @ ("http" | "https") => scheme,
+        _ => "postgres",
+    };
+    let port = url.port_or_known_default().unwrap_or(5432);
+    Ok(format!("{scheme}://{host}:{port}"))
 }
 
 /// `database_url` as it may be shown.

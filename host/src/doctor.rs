@@ -26,6 +26,7 @@ pub async fn examine(database_url: &str) -> Result<()> {
     if lacking == 0 {
         findings.push(partitions(&client).await?);
         findings.push(misplaced_jobs(&client).await?);
+        findings.push(schedules(&client).await?);
     }
     for Finding { what, fault } in &findings {
         println!("  {what}: {}", fault.as_deref().unwrap_or("good"));
@@ -54,7 +55,7 @@ async fn partitions(client: &Client) -> Result<Finding> {
     let sql = "select to_regclass('millrace.job_events_' || to_char(date_trunc('week', (now() at time zone 'UTC') + interval '7 days'), 'YYYYMMDD')) is not null";
     let ahead: bool = client.query_one(sql, &[]).await?.get(0);
     let fault = (!ahead)
-        .then(|| "next week has none: call millrace.housekeep() from a scheduler".to_owned());
+        .then(|| "next week has none: have cron-enqueue, or millrace.housekeep(), called from a scheduler".to_owned());
     Ok(Finding {
         what: "partitions",
         fault,
@@ -69,5 +70,17 @@ async fn misplaced_jobs(client: &Client) -> Result<Finding> {
     Ok(Finding {
         what: "jobs in exactly one state",
         fault: (count > 0).then(|| format!("{count} are not")),
+    })
+}
+
+async fn schedules(client: &Client) -> Result<Finding> {
+    let sql = "select count(*) from millrace.schedule s where millrace.is_overdue(s)";
+    let count: i64 = client.query_one(sql, &[]).await?.get(0);
+    let fault = (count > 0).then(|| {
+        format!("{count} are overdue: have cron-enqueue, or millrace.enqueue_due(), called from a scheduler")
+    });
+    Ok(Finding {
+        what: "schedules in time",
+        fault,
     })
 }

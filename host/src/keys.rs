@@ -20,7 +20,7 @@ pub enum Keys {
             required = true,
             value_delimiter = ','
         )]
-        #[arg(value_parser = ["enqueue", "work", "read", "operate", "metrics", "all"])]
+        #[arg(value_parser = ["enqueue", "work", "read", "operate", "metrics", "tick", "all"])]
         scopes: Vec<String>,
         /// After how long it expires, such as 90d, 12h or "6 months"; never if not given
         #[arg(long, value_name = "TIME")]

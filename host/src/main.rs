@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use millrace::keys::{Keys, keys};
 use millrace::serve::{Limits, ServeOptions, serve};
-use millrace::up::{UpArguments, refuse_open_door, resolve, up, wait_for_end};
+use millrace::up::{UpArguments, refuse_open_door, resolve, tick_at, up, wait_for_end};
 use millrace::watch::{WatchArguments, watch};
 use millrace::{database, doctor, migrate};
 
@@ -32,6 +32,9 @@ enum Command {
         /// The manifest to serve
         #[arg(long, value_name = "FILE", default_value = "spin.toml")]
         manifest: PathBuf,
+        /// Let no cron trigger fire: another scheduler calls what is to be called
+        #[arg(long)]
+        no_cron: bool,
     },
     /// Bring the database in DATABASE_URL to this version's schema
     Migrate,
@@ -73,7 +76,11 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Up(arguments) => up(arguments).await?,
-        Command::Serve { listen, manifest } => {
+        Command::Serve {
+            listen,
+            manifest,
+            no_cron,
+        } => {
             let listen = resolve(&listen).await?;
             refuse_open_door(listen)?;
             let options = ServeOptions {
@@ -83,6 +90,8 @@ async fn run(command: Command) -> Result<ExitCode> {
                 listen,
                 limits: Limits::default(),
                 access_log: true,
+                cron: !no_cron,
+                at_address: tick_at,
             };
             let server = serve(options).await?;
             eprintln!("==> serving http://{}", server.addr());

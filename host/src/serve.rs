@@ -34,6 +34,11 @@ pub struct ServeOptions {
     pub limits: Limits,
     /// Whether each request is logged.
     pub access_log: bool,
+    /// Whether cron triggers fire by themselves; [`Server::fire_cron`] runs them either way.
+    pub cron: bool,
+    /// Values of variables that name the address on which it listens. They take the place of the manifest's defaults, for those
+    /// variables that it has.
+    pub at_address: fn(SocketAddr) -> Vec<(&'static str, String)>,
 }
 
 /// What components and clients may use up.
@@ -139,8 +144,19 @@ impl Host {
             true => std::env::var(key).ok(),
             false => None,
         };
-        let values = Values::settle(&manifest.variables, &options.variables, environment)?;
         let routes = Routes::build(&manifest.http)?;
+        // Before the variables are settled: some may name the port that it gets.
+        let listener = TcpListener::bind(options.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}", options.listen))?;
+        let addr = listener.local_addr()?;
+        let mut declared = manifest.variables;
+        for (name, value) in (options.at_address)(addr) {
+            if let Some(variable) = declared.get_mut(name) {
+                variable.default = Some(value);
+            }
+        }
+        let values = Values::settle(&declared, &options.variables, environment)?;
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let own_address = Arc::new(OnceLock::new());
 
@@ -163,16 +179,15 @@ impl Host {
                 cron.insert(id.clone(), Arc::new(ready.with_context(place)?));
             }
         }
-        let schedules = Schedules::start(&manifest.cron, cron)?;
-
-        let listener = TcpListener::bind(options.listen)
-            .await
-            .with_context(|| format!("cannot listen on {}", options.listen))?;
-        let addr = listener.local_addr()?;
+        let mut schedules = Schedules::new(&manifest.cron, cron)?;
         _ = own_address.set(addr);
         let grace = options.limits.shutdown_grace;
         let application = Application::new(routes, http, options.limits, options.access_log);
         let accepting = tokio::spawn(application.accept(listener, phase.subscribe()));
+        // Last: what a trigger runs may call this very server.
+        if options.cron {
+            schedules.start();
+        }
         Ok(Server {
             addr,
             phase,

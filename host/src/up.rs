@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use tokio_postgres::Client;
 
 use crate::cluster::{Cluster, Keep};
 use crate::database::{ensure_functions_login, outbound_host};
@@ -40,7 +41,10 @@ struct Keys {
     functions_password: String,
     supabase_jwt_secret: String,
     collab_api_key: String,
+    /// A key that the database knows, as the next one; empty, or unknown to it, until it was made there.
     service_api_key: String,
+    #[serde(default)]
+    tick_key: String,
     /// Empty in what an earlier version has written.
     #[serde(default)]
     artifact_signing_key: String,
@@ -49,7 +53,8 @@ struct Keys {
 /// Serves until Ctrl-C or SIGTERM, then ends what it started.
 pub async fn up(arguments: UpArguments) -> Result<()> {
     fs::create_dir_all(&arguments.state).with_context(|| arguments.state.display().to_string())?;
-    let keys = Keys::load_or_make(&arguments.state.join("keys.json"))?;
+    let keys_file = arguments.state.join("keys.json");
+    let mut keys = Keys::load_or_make(&keys_file)?;
 
     let folder = arguments.state.join("postgres");
     let (cluster, owner_url) = match foreign_database_url(&folder) {
@@ -66,6 +71,9 @@ pub async fn up(arguments: UpArguments) -> Result<()> {
     if applied > 0 {
         say(&format!("{applied} migrations applied"));
     }
+    if keys.store(&owner_url).await? {
+        keys.save(&keys_file)?;
+    }
 
     say("compiling the functions (cached after the first time)");
     let variables = variables(&owner_url, &keys).await?;
@@ -79,6 +87,8 @@ pub async fn up(arguments: UpArguments) -> Result<()> {
         listen: resolve(&arguments.listen).await?,
         limits: limits.clone(),
         access_log: true,
+        cron: true,
+        at_address: tick_at,
     };
     let server = Host::with_cache(limits, cache)?.serve(options).await?;
 
@@ -142,6 +152,7 @@ async fn variables(owner_url: &str, keys: &Keys) -> Result<BTreeMap<String, Stri
         ("supabase_jwt_secret", &keys.supabase_jwt_secret),
         ("collab_api_key", &keys.collab_api_key),
         ("artifact_signing_key", &keys.artifact_signing_key),
+        ("tick_key", &keys.tick_key),
     ];
     for (name, value) in ours {
         variables.insert(
@@ -194,7 +205,7 @@ impl Keys {
                 .with_context(|| format!("{} is damaged", file.display()))?;
             if keys.artifact_signing_key.is_empty() {
                 keys.artifact_signing_key = random_hex();
-                write_private(file, &serde_json::to_string_pretty(&keys)?)?;
+                keys.save(file)?;
             }
             return Ok(keys);
         }
@@ -203,12 +214,49 @@ impl Keys {
             functions_password: random_hex(),
             supabase_jwt_secret: random_hex(),
             collab_api_key: random_hex(),
-            service_api_key: random_hex(),
+            service_api_key: String::new(),
+            tick_key: String::new(),
             artifact_signing_key: random_hex(),
         };
-        write_private(file, &serde_json::to_string_pretty(&keys)?)?;
+        keys.save(file)?;
         Ok(keys)
     }
+
+    fn save(&self, file: &Path) -> Result<()> {
+        write_private(file, &serde_json::to_string_pretty(self)?)
+    }
+
+    /// Makes sure that the database knows the stored keys, which another one than that of the last run does not. Returns whether
+    /// it made any.
+    async fn store(&mut self, owner_url: &str) -> Result<bool> {
+        let client = crate::database::connect(owner_url).await?;
+        // Several installations may share a database: what they call their keys is their own, like the login.
+        let login = &self.functions_login;
+        let mut made = false;
+        for (key, what_for, scopes) in [
+            (&mut self.service_api_key, "service", ["enqueue", "work"].as_slice()),
+            (&mut self.tick_key, "tick", &["tick"]),
+        ] {
+            made |= store_key(&client, key, &format!("{login} {what_for}"), scopes).await?;
+        }
+        Ok(made)
+    }
+}
+
+/// Replaces `key` by a new one called `name`, unless it is good for exactly these scopes. Returns whether it did.
+async fn store_key(client: &Client, key: &mut String, name: &str, scopes: &[&str]) -> Result<bool> {
+    let is_good = "select exists (select from millrace.api_key k
+                    where k.digest = sha256(convert_to($1, 'UTF8')) and k.scopes @> $2 and k.scopes <@ $2
+                      and k.revoked_at is null and (k.expires_at > millrace.clock()) is not false)";
+    if client.query_one(is_good, &[&*key, &scopes]).await?.get(0) {
+        return Ok(false);
+    }
+    // One of that name is an earlier one that nobody has any more.
+    let make = "select millrace.create_api_key($1, $2)
+                  from (select count(millrace.revoke_api_key(k.name)) from millrace.api_key k
+                         where k.name = $1 and k.revoked_at is null) as revoked";
+    *key = client.query_one(make, &[&name, &scopes]).await?.get(0);
+    Ok(true)
 }
 
 /// 256 random bits.
@@ -254,6 +302,7 @@ impl Exports {
             ("TOKEN", &self.token),
             ("COLLAB_API_KEY", api_key),
             ("SERVICE_API_KEY", &self.keys.service_api_key),
+            ("SUPABASE_SERVICE_ROLE_KEY", &self.token),
             ("DATABASE_URL", &self.database_url),
         ]
         .map(|(name, value)| format!("export {name}='{}'\n", value.replace('\'', r"'\''")))
@@ -312,6 +361,24 @@ pub async fn resolve(listen: &str) -> Result<SocketAddr> {
     addresses
         .next()
         .with_context(|| format!("{listen:?} has no address"))
+}
+
+/// Where `tick` finds the application that listens on `address`: the values of its variables, as [`ServeOptions::at_address`] wants them.
+pub fn tick_at(address: SocketAddr) -> Vec<(&'static str, String)> {
+    let mut reached = address;
+    if address.ip().is_unspecified() {
+        reached.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    vec![
+        ("tick_host", format!("http://{reached}")),
+        (
+            "tick_url",
+            format!("http://{reached}/functions/v1/cron-enqueue"),
+        ),
+    ]
 }
 
 /// Without a key, a token secret or a URL of keys the functions let hardly anybody in: better said now than by each request. On a

@@ -15,6 +15,7 @@ pub mod job;
 pub mod metrics;
 pub mod outcome;
 pub mod problem;
+pub mod round;
 pub mod signing;
 pub mod task;
 pub mod worker;

@@ -1,4 +1,4 @@
-//! The body of every refusal.
+//! The bodies of refusals.
 
 use serde::Serialize;
 
@@ -15,5 +15,19 @@ pub struct Problem {
     details: Option<String>,
     /// What can be done about it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+/// Why a call of a function was not made, or came to nothing, in PostgREST's words.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RpcRefusal {
+    /// A code of PostgREST's (`PGRST202`), or a SQLSTATE: `P0001` and `PTnnn` are what functions raise.
+    code: String,
+    /// A sentence for a person.
+    message: String,
+    /// More about this case.
+    details: Option<String>,
+    /// What may have been meant; where a function says no, its code for machines, such as `lease_expired`.
     hint: Option<String>,
 }

@@ -363,7 +363,7 @@ mod tests {
                 let headers = headers(&[(header.0, header.1)]);
                 let caller = block_on(rules.caller(&headers, Scope::Operate)).ok();
                 assert_eq!(
-                    caller.and_then(|caller| caller.stored_key()),
+                    caller.and_then(|caller| caller.admission()),
                     Some(asked.clone())
                 );
             }

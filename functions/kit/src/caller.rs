@@ -1,7 +1,7 @@
 //! Who a caller is: the roles of tokens, the scopes of stored keys, and what the database is asked about one.
 
 use http::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::answer::Problem;
@@ -39,7 +39,7 @@ impl Role {
 }
 
 /// What a request asks to be allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Putting jobs in the queue.
@@ -52,6 +52,10 @@ pub enum Scope {
     Operate,
     /// Reading the metrics.
     Metrics,
+    /// Having the due schedules enqueued and the housekeeping done.
+    Tick,
+    /// Everything: calling the database's functions as our own components do.
+    All,
 }
 
 /// Whoever sent a request. A value of it is no proof yet: if he showed a stored key, the database
@@ -64,18 +68,21 @@ impl Caller {
         Self(None)
     }
 
-    /// What `millrace_api.admit` is to be asked, if a stored key was shown.
-    pub(crate) fn stored_key(&self) -> Option<String> {
-        self.0
-            .as_ref()
-            .and_then(|key| serde_json::to_string(key).ok())
+    /// What `millrace_api.admit` is to be asked, if a stored key was shown: the JSON text of its argument.
+    pub fn admission(&self) -> Option<String> {
+        serde_json::to_string(self.stored_key()?).ok()
+    }
+
+    /// The stored key that was shown, as `millrace_api.admit` takes it.
+    pub(crate) fn stored_key(&self) -> Option<&StoredKey> {
+        self.0.as_ref()
     }
 }
 
 /// A stored key that a caller showed, and what he asks for. No `Debug`: who has the digest can't
 /// make the key of it, but it says which key was used.
 #[derive(Serialize)]
-struct StoredKey {
+pub(crate) struct StoredKey {
     /// The SHA-256 of the key in lower-case hexadecimal digits, as it is stored.
     key: String,
     scope: Scope,
@@ -123,8 +130,8 @@ mod tests {
 
     #[test]
     fn roles_have_the_scopes_that_they_should() {
-        use Scope::{Enqueue, Metrics, Operate, Read, Work};
-        for scope in [Enqueue, Work, Read, Operate, Metrics] {
+        use Scope::{All, Enqueue, Metrics, Operate, Read, Tick, Work};
+        for scope in [Enqueue, Work, Read, Operate, Metrics, Tick, All] {
             assert!(Role::Worker.has(scope), "{scope:?}");
             let reads = matches!(scope, Read | Metrics);
             assert_eq!(Role::Reader.has(scope), reads, "{scope:?}");

@@ -1,19 +1,57 @@
 //! The one statement of a request, a call of a function of the schema `millrace_api`, and what its
-//! errors mean to a client.
+//! errors mean to a client. `database_url` says how the database is reached: over a connection of the host's
+//! (`postgres://…`), or through a PostgREST (`https://…/rest/v1`). What an error means is decided here for both.
+
+mod postgres;
+mod postgrest;
 
 use http::StatusCode;
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use serde::Serialize;
-use spin_sdk::pg::{Connection, DbError, DbValue, Error, ParameterValue, PgError, QueryError};
 
 use crate::answer::{Answer, Problem};
 use crate::auth::Caller;
+use crate::caller::StoredKey;
 use crate::log;
 use crate::variable;
 
 /// The argument of a function that wants none: `{}`.
 #[derive(Serialize)]
 pub struct Nothing {}
+
+/// Why a statement has no answer. Whatever but [`Failure::Raised`] has gone to the log already.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The database refused, or broke off. Its words may hold data: only those that a function of ours raised are for clients.
+    Raised {
+        sqlstate: String,
+        message: String,
+        detail: Option<String>,
+        hint: Option<String>,
+    },
+    /// The database cannot be reached, or did not answer.
+    Unavailable,
+    /// The application is set up wrongly, which no client can help.
+    Misconfigured,
+    /// Whatever else; it is a fault of ours.
+    Internal,
+}
+
+/// Where the database is.
+enum Address {
+    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE`
+    Postgres(String),
+    /// `https://HOST/rest/v1`, below which the functions are.
+    PostgRest(String),
+}
+
+/// The argument of `millrace_api.admitted`: a call, and the stored key that it is made with.
+#[derive(Serialize)]
+struct Admitted<'a, R> {
+    admit: &'a StoredKey,
+    function: &'static str,
+    request: &'a R,
+}
 
 /// Calls `millrace_api.<function>` with `request` as its one jsonb argument; its jsonb is the answer.
 ///
@@ -42,16 +80,19 @@ pub async fn call_text(
     function: &'static str,
     request: &impl Serialize,
 ) -> Result<String, Problem> {
-    let request = serde_json::to_string(request).map_err(|_| Problem::internal())?;
-    let statement = match caller.stored_key() {
-        None => format!("select millrace_api.{function}($1::text::jsonb)::text"),
-        // The scan of `admit` comes before what is selected from it.
-        Some(_) => format!(
-            "select millrace_api.{function}($1::text::jsonb)::text from millrace_api.admit($2::text::jsonb)"
-        ),
+    let answer = match address().await {
+        Ok(Address::Postgres(url)) => over_postgres(url, caller, function, request).await,
+        Ok(Address::PostgRest(url)) => over_postgrest(&url, caller, function, request).await,
+        Err(failure) => Err(failure),
     };
-    let arguments = [Some(request), caller.stored_key()];
-    run(function, statement, arguments.into_iter().flatten()).await
+    match answer {
+        Ok(Some(text)) => Ok(text),
+        Ok(None) => {
+            log::line(format_args!("{function} did not answer with one jsonb"));
+            Err(Problem::internal())
+        }
+        Err(failure) => Err(failure.problem(function)),
+    }
 }
 
 /// Checks a caller who showed a stored key, for functions that have no statement of their own;
@@ -60,126 +101,133 @@ pub async fn call_text(
 /// # Errors
 /// 401 or 403 if the key is not good for this; else as [`call`].
 pub async fn admit(caller: &Caller) -> Result<(), Problem> {
-    let Some(key) = caller.stored_key() else {
-        return Ok(());
-    };
-    let statement = "select millrace_api.admit($1::text::jsonb)::text".to_owned();
-    run("admit", statement, [key]).await.map(drop)
+    match caller.stored_key() {
+        Some(key) => call_text(&Caller::anyone(), "admit", key).await.map(drop),
+        None => Ok(()),
+    }
 }
 
-/// Runs the statement of `function` and gives its one text.
-async fn run(
+async fn over_postgres(
+    url: String,
+    caller: &Caller,
     function: &str,
-    statement: String,
-    arguments: impl IntoIterator<Item = String>,
-) -> Result<String, Problem> {
-    let address = variable::get("database_url").await?;
-    if !["postgres://", "postgresql://"]
-        .iter()
-        .any(|scheme| address.starts_with(scheme))
-    {
-        log::line(format_args!(
-            "database_url is neither a postgres:// nor a postgresql:// URL"
-        ));
-        return Err(variable::misconfigured());
-    }
-    match one_text(address, statement, arguments).await {
-        Ok(Some(text)) => Ok(text),
-        Ok(None) => {
-            log::line(format_args!("{function} did not answer with one jsonb"));
-            Err(Problem::internal())
+    request: &impl Serialize,
+) -> Result<Option<String>, Failure> {
+    let admission = caller.admission();
+    let statement = match admission {
+        None => format!("select millrace_api.{function}($1::text::jsonb)::text"),
+        // The scan of `admit` comes before what is selected from it.
+        Some(_) => format!(
+            "select millrace_api.{function}($1::text::jsonb)::text from millrace_api.admit($2::text::jsonb)"
+        ),
+    };
+    let parameters = [Some(json(request)?), admission];
+    let parameters = parameters.into_iter().flatten().collect();
+    postgres::one_text(url, function, statement, parameters).await
+}
+
+/// PostgREST runs one function per request, so one of ours checks a stored key and calls the other.
+async fn over_postgrest(
+    url: &str,
+    caller: &Caller,
+    function: &'static str,
+    request: &impl Serialize,
+) -> Result<Option<String>, Failure> {
+    let Some(admit) = caller.stored_key() else {
+        return postgrest::call(url, function, json(request)?).await;
+    };
+    let admitted = Admitted {
+        admit,
+        function,
+        request,
+    };
+    postgrest::call(url, "admitted", json(&admitted)?).await
+}
+
+fn json(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|_| Failure::Internal)
+}
+
+/// Runs a statement that answers one row of one text, or of null, which is `None`. Its parameters are
+/// texts as well (`$1::text::jsonb`). Nobody is checked here: a statement for a caller who showed a stored key begins
+/// with asking `millrace_api.admit` what [`Caller::admission`] gives. `label` says in the log what was run.
+///
+/// # Errors
+/// Whatever the database says. [`Failure::problem`] is what it means to a client of the collab face.
+/// [`Failure::Misconfigured`] where the database is reached through a PostgREST, which runs no statements.
+pub async fn query_text(
+    label: &str,
+    statement: &str,
+    parameters: Vec<String>,
+) -> Result<Option<String>, Failure> {
+    match address().await? {
+        Address::Postgres(url) => {
+            postgres::one_text(url, label, statement.to_owned(), parameters).await
         }
-        Err(error) => Err(problem(function, &error)),
+        Address::PostgRest(_) => {
+            log::line(format_args!(
+                "{label}: database_url is a PostgREST already; this needs a postgres:// URL"
+            ));
+            Err(Failure::Misconfigured)
+        }
     }
 }
 
-/// Runs a statement that answers one row of one text; the host pools the connections.
-async fn one_text(
-    address: String,
-    statement: String,
-    arguments: impl IntoIterator<Item = String>,
-) -> Result<Option<String>, Error> {
-    let arguments: Vec<_> = arguments.into_iter().map(ParameterValue::Str).collect();
-    let connection = Connection::open(address).await?;
-    let mut result = connection.query(statement, arguments).await?;
-    let mut answer = None;
-    while let Some(row) = result.rows().next().await {
-        answer = row.into_iter().next();
-    }
-    result.result().await?;
-    Ok(match answer {
-        Some(DbValue::Str(text)) => Some(text),
-        _ => None,
-    })
-}
-
-/// What an error of the database means to a client. Words of the driver's may hold addresses, and
-/// the server's may hold data, so only what the API functions raise themselves is passed on.
-fn problem(function: &str, error: &Error) -> Problem {
-    match error {
-        Error::PgError(PgError::QueryFailed(QueryError::DbError(error))) => {
-            database_problem(function, error)
-        }
-        // Nothing structured came back: there is no connection, or it broke in mid-statement.
-        Error::PgError(
-            PgError::ConnectionFailed(_) | PgError::QueryFailed(QueryError::Text(_)),
-        ) => {
-            log::line(format_args!("{function}: no connection to the database"));
-            unavailable()
-        }
+async fn address() -> Result<Address, Failure> {
+    let url = variable::get("database_url").await;
+    let url = url.map_err(|_| Failure::Misconfigured)?;
+    match url.split_once("://") {
+        Some(("postgres" | "postgresql", _)) => Ok(Address::Postgres(url)),
+        Some(("https" | "http", _)) => Ok(Address::PostgRest(url)),
         _ => {
             log::line(format_args!(
-                "{function}: the host could not pass the call to the database"
+                "database_url is neither a postgres:// nor an https:// URL"
             ));
-            Problem::internal()
+            Err(Failure::Misconfigured)
         }
     }
 }
 
-/// Translates a SQLSTATE (PostgreSQL's appendix A; the class `PT` is our API's own).
-fn database_problem(function: &str, error: &DbError) -> Problem {
-    if let Some(status) = error.code.strip_prefix("PT") {
-        return raised(function, status, error);
-    }
-    match error.code.as_str() {
-        // 25006: a standby that still answers where the primary was.
-        "57P01" | "57P02" | "57P03" | "57P05" | "53300" | "25006" => unavailable(),
-        code if code.starts_with("08") => unavailable(),
-        // 57014: the login role's statement_timeout.
-        "40001" | "40P01" | "55P03" | "57014" => {
-            Problem::unavailable("try_again", "the statement had to give way to another one")
-        }
-        code => {
-            // The messages of classes 22 and 23 quote values, so not even the log gets those.
-            match code.starts_with("22") || code.starts_with("23") {
-                true => log::line(format_args!("{function}: SQLSTATE {code}")),
-                false => log::line(format_args!(
-                    "{function}: SQLSTATE {code}: {}",
-                    error.message
-                )),
-            }
-            Problem::internal()
+impl Failure {
+    /// What the failure means to a client: only what the API functions raise themselves is passed on.
+    pub fn problem(self, label: &str) -> Problem {
+        match self {
+            Self::Raised {
+                sqlstate,
+                message,
+                detail,
+                hint,
+            } => match sqlstate.strip_prefix("PT") {
+                Some(status) => refused(label, status, hint, message, detail),
+                None => broken_off(label, &sqlstate, &message),
+            },
+            Self::Unavailable => unavailable(),
+            Self::Misconfigured => variable::misconfigured(),
+            Self::Internal => Problem::internal(),
         }
     }
 }
 
 /// What an API function raised: SQLSTATE `PTnnn`, HINT the code, MESSAGE the sentence, DETAIL more.
-fn raised(function: &str, status: &str, error: &DbError) -> Problem {
-    let status = status
+fn refused(
+    label: &str,
+    status: &str,
+    code: Option<String>,
+    message: String,
+    detail: Option<String>,
+) -> Problem {
+    let known = status
         .parse::<u16>()
         .ok()
-        .filter(|status| (400..600).contains(status));
-    let hint = error.extras.iter().find(|(name, _)| name == "hint");
-    let (Some(status), Some((_, code))) = (status, hint) else {
+        .filter(|status| (400..600).contains(status))
+        .and_then(|status| StatusCode::from_u16(status).ok());
+    let (Some(status), Some(code)) = (known, code) else {
         log::line(format_args!(
-            "{function}: raised {} without a status or a code",
-            error.code
+            "{label}: raised PT{status} without a status or a code"
         ));
         return Problem::internal();
     };
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let problem = Problem::new(status, code.as_str(), error.message.as_str())
-        .with_details(error.detail.clone());
+    let problem = Problem::new(status, code, message).with_details(detail);
     match status {
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
             problem.with_header(RETRY_AFTER, "1")
@@ -192,6 +240,28 @@ fn raised(function: &str, status: &str, error: &DbError) -> Problem {
     }
 }
 
+/// Translates a SQLSTATE of the server's own (PostgreSQL's appendix A).
+fn broken_off(label: &str, sqlstate: &str, message: &str) -> Problem {
+    match sqlstate {
+        // 25006: a standby that still answers where the primary was.
+        "57P01" | "57P02" | "57P03" | "57P05" | "53300" | "25006" => unavailable(),
+        code if code.starts_with("08") => unavailable(),
+        // 57014: the login role's statement_timeout.
+        "40001" | "40P01" | "55P03" | "57014" => {
+            Problem::unavailable("try_again", "the statement had to give way to another one")
+        }
+        // The messages of classes 22 and 23 quote values, so not even the log gets those.
+        code if code.starts_with("22") || code.starts_with("23") => {
+            log::line(format_args!("{label}: SQLSTATE {code}"));
+            Problem::internal()
+        }
+        code => {
+            log::line(format_args!("{label}: SQLSTATE {code}: {message}"));
+            Problem::internal()
+        }
+    }
+}
+
 fn unavailable() -> Problem {
     Problem::unavailable("database_unavailable", "the database cannot be reached")
 }
@@ -200,22 +270,14 @@ fn unavailable() -> Problem {
 mod tests {
     use super::*;
 
-    fn failed(code: &str, hint: Option<&str>) -> Problem {
-        let error = DbError {
-            as_text: "secret".to_owned(),
-            severity: "ERROR".to_owned(),
-            code: code.to_owned(),
+    fn failed(sqlstate: &str, hint: Option<&str>) -> Problem {
+        let failure = Failure::Raised {
+            sqlstate: sqlstate.to_owned(),
             message: "the message".to_owned(),
             detail: Some("the detail".to_owned()),
-            extras: hint
-                .map(|hint| ("hint".to_owned(), hint.to_owned()))
-                .into_iter()
-                .collect(),
+            hint: hint.map(str::to_owned),
         };
-        problem(
-            "f",
-            &Error::PgError(PgError::QueryFailed(QueryError::DbError(error))),
-        )
+        failure.problem("f")
     }
 
     #[test]
@@ -250,13 +312,7 @@ mod tests {
         for code in ["40001", "40P01", "55P03", "57014"] {
             assert_eq!(failed(code, None).code(), "try_again", "{code}");
         }
-        let broken = [
-            PgError::ConnectionFailed("no route to secret".to_owned()),
-            PgError::QueryFailed(QueryError::Text("connection closed".to_owned())),
-        ];
-        for error in broken {
-            let problem = problem("f", &Error::PgError(error));
-            assert_eq!(problem.status(), StatusCode::SERVICE_UNAVAILABLE);
-        }
+        let problem = Failure::Unavailable.problem("f");
+        assert_eq!(problem.status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 }

@@ -6,16 +6,12 @@
 //! done for him. An instance keeps the set for a minute, so a warm one asks nobody. A cold one asks once, and once
 //! more to hand over what it was told to fetch; only a key that no set has yet costs a question more.
 
-use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes};
 use http::header::{ACCEPT, RETRY_AFTER};
 use http::{Request, StatusCode};
-use http_body::Body;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::Full;
 use jsonwebtoken::Header;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -24,16 +20,18 @@ use spin_sdk::time::sleep;
 use crate::answer::Problem;
 use crate::auth::Caller;
 use crate::key_set::{KeySet, PublishedKey};
+use crate::outbound::{self, Bounds, Broken};
 use crate::{database, log};
 
 /// For how long an instance asks nobody about a key that it knows.
 const KEPT: Duration = Duration::from_secs(60);
-/// How long a fetch may take, to the last byte. A second later the database takes it for abandoned.
-const TIME_LIMIT: Duration = Duration::from_secs(5);
+/// A second later the database takes a fetch for abandoned, and it keeps no document that is larger.
+const BOUNDS: Bounds = Bounds {
+    time: Duration::from_secs(5),
+    length: 64 * 1024,
+};
 /// How often those who wait for somebody else's fetch ask what came of it.
 const LOOK: Duration = Duration::from_millis(100);
-/// The largest document that is read, in bytes; the database keeps none that is larger.
-const DOCUMENT_LIMIT: usize = 64 * 1024;
 
 /// The set that the instance keeps. It is never locked across an await.
 static CACHE: Mutex<Option<Kept>> = Mutex::new(None);
@@ -197,49 +195,23 @@ fn unavailable() -> Problem {
 async fn fetch(url: &str) -> Result<(String, KeySet), &'static str> {
     let request = Request::get(url)
         .header(ACCEPT, "application/jwk-set+json, application/json")
-        .body(Empty::<Bytes>::new())
+        .body(Full::default())
         .map_err(|_| "it is no URL")?;
-    let document = within_time(TIME_LIMIT, async {
-        let response = spin_sdk::http::send(request)
-            .await
-            .map_err(|_| "it cannot be reached, or collab_jwks_host does not allow it")?;
-        match response.status() {
-            StatusCode::OK => whole(response.into_body()).await,
-            _ => Err("the answer is not 200"),
-        }
-    });
-    let document = document.await.ok_or("it takes longer than 5 s")??;
-    let document = String::from_utf8(document).map_err(|_| "it is not UTF-8")?;
+    let answer = outbound::ask(request, BOUNDS).await.map_err(reason)?;
+    if answer.status() != StatusCode::OK {
+        return Err("the answer is not 200");
+    }
+    let document = String::from_utf8(answer.into_body()).map_err(|_| "it is not UTF-8")?;
     let set = KeySet::parse(document.as_bytes())?;
     Ok((document, set))
 }
 
-/// What `work` comes to, unless it takes longer than `limit`.
-async fn within_time<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-    let (mut work, mut alarm) = (pin!(work), pin!(sleep(limit)));
-    std::future::poll_fn(|context| match work.as_mut().poll(context) {
-        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-        Poll::Pending => alarm.as_mut().poll(context).map(|()| None),
-    })
-    .await
-}
-
-/// A body of at most [`DOCUMENT_LIMIT`] bytes.
-async fn whole<B: Body>(body: B) -> Result<Vec<u8>, &'static str> {
-    let mut body = pin!(body);
-    let mut document = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(mut data) = frame.map_err(|_| "it breaks off")?.into_data() else {
-            continue;
-        };
-        if document.len().saturating_add(data.remaining()) > DOCUMENT_LIMIT {
-            return Err("it has more than 64 KiB");
-        }
-        while data.has_remaining() {
-            let length = data.chunk().len();
-            document.extend_from_slice(data.chunk());
-            data.advance(length);
-        }
+fn reason(broken: Broken) -> &'static str {
+    match broken {
+        Broken::Denied => "collab_jwks_host does not allow it",
+        Broken::Unreachable => "it cannot be reached",
+        Broken::TooSlow => "it takes longer than 5 s",
+        Broken::BrokenOff => "it breaks off",
+        Broken::TooLong => "it has more than 64 KiB",
     }
-    Ok(document)
 }

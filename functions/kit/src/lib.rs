@@ -16,6 +16,7 @@ mod jwks;
 mod key_set;
 pub mod link;
 pub mod log;
+pub mod outbound;
 pub mod parse;
 mod query;
 pub mod request;

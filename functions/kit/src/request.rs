@@ -35,11 +35,23 @@ pub fn segment<'a>(path: &'a str, prefix: &str, suffix: &str) -> Option<&'a str>
 /// as more than [`BODY_LIMIT`] bytes are declared or have come; 400 `invalid_json` if it breaks off.
 pub async fn json_body<B: Body>(headers: &HeaderMap, body: B) -> Result<Vec<u8>, Problem> {
     check_media_type(headers)?;
+    whole_body(headers, body, BODY_LIMIT).await
+}
+
+/// Reads a body of any media type whole, up to `limit` bytes.
+///
+/// # Errors
+/// 413 as soon as more bytes are declared or have come; 400 `invalid_json` if it breaks off.
+pub async fn whole_body<B: Body>(
+    headers: &HeaderMap,
+    body: B,
+    limit: usize,
+) -> Result<Vec<u8>, Problem> {
     let declared = headers
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if declared.is_some_and(|length| length > BODY_LIMIT) {
-        return Err(too_large());
+    if declared.is_some_and(|length| length > limit) {
+        return Err(too_large(limit));
     }
     let mut body = std::pin::pin!(body);
     let mut bytes = Vec::with_capacity(declared.unwrap_or_default());
@@ -51,8 +63,8 @@ pub async fn json_body<B: Body>(headers: &HeaderMap, body: B) -> Result<Vec<u8>,
         let Ok(mut data) = frame.map_err(broken_off)?.into_data() else {
             continue;
         };
-        if bytes.len().saturating_add(bytes::Buf::remaining(&data)) > BODY_LIMIT {
-            return Err(too_large());
+        if bytes.len().saturating_add(bytes::Buf::remaining(&data)) > limit {
+            return Err(too_large(limit));
         }
         while bytes::Buf::has_remaining(&data) {
             let chunk = bytes::Buf::chunk(&data);
@@ -64,11 +76,11 @@ pub async fn json_body<B: Body>(headers: &HeaderMap, body: B) -> Result<Vec<u8>,
     Ok(bytes)
 }
 
-fn too_large() -> Problem {
+fn too_large(limit: usize) -> Problem {
     Problem::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         "body_too_large",
-        format!("the body has more than {BODY_LIMIT} bytes"),
+        format!("the body has more than {limit} bytes"),
     )
 }
 
@@ -172,6 +184,21 @@ mod tests {
         };
         assert_eq!(read(BODY_LIMIT).unwrap().len(), BODY_LIMIT);
         assert_eq!(read(BODY_LIMIT + 1).unwrap_err().code(), "body_too_large");
+    }
+
+    #[test]
+    fn a_body_of_any_type_is_read_up_to_a_limit_of_its_own() {
+        let read = |length: usize, limit| {
+            let body = Full::new(Bytes::from(vec![0; length]));
+            block_on(whole_body(&HeaderMap::new(), body, limit))
+        };
+        assert_eq!(read(7, 7).unwrap().len(), 7);
+        let problem = read(8, 7).unwrap_err();
+        assert_eq!(problem.error(), "the body has more than 7 bytes");
+        assert_eq!(
+            read(BODY_LIMIT + 1, 2 * BODY_LIMIT).unwrap().len(),
+            BODY_LIMIT + 1
+        );
     }
 
     #[test]

@@ -3,15 +3,15 @@
 use millrace_contract::problem::Problem;
 use serde_json::{Map, Value, json};
 
-use crate::operations;
 use crate::schemas::{Schemas, shape};
+use crate::{operations, rpc};
 
 const DESCRIPTION: &str = "\
 A job queue that lives in Postgres. A client puts jobs in a queue (`task.assign`), workers lease them (`task.claim`) and report \
 what became of them (`task.result`); what fails is tried again later, and in the end becomes a dead letter that a person can replay.
 
 Times are RFC 3339 with an offset and come from the database's clock. In requests `null` counts as an absent field (`dlq-retry` refuses it), and unknown \
-fields are refused. A refusal has the body `{error, code, details?, hint?}`; `code` is stable.";
+fields are refused. A refusal has the body `{error, code, details?, hint?}`, and that of `/rpc` PostgREST's; `code` is stable.";
 
 /// The OpenAPI document.
 ///
@@ -32,6 +32,13 @@ pub fn document() -> Value {
         );
         path[operation.method] = object;
     }
+    for (path, item) in rpc::paths(&mut schemas) {
+        paths.insert(path.to_owned(), item);
+    }
+    let tags = operations::TAGS.into_iter().chain([rpc::TAG]);
+    let tags: Vec<_> = tags
+        .map(|(name, description)| json!({ "name": name, "description": description }))
+        .collect();
     json!({
         "openapi": "3.1.1",
         "info": {
@@ -41,7 +48,7 @@ pub fn document() -> Value {
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "servers": [{ "url": "/", "description": "Whatever serves this document." }],
-        "tags": operations::TAGS.map(|(name, description)| json!({ "name": name, "description": description })),
+        "tags": tags,
         "paths": paths,
         "components": { "schemas": schemas.into_components(), "securitySchemes": security_schemes() },
     })

@@ -9,6 +9,7 @@ mod document;
 mod operation;
 pub mod operations;
 mod refusal;
+mod rpc;
 mod schemas;
 
 pub use document::{document, text};

@@ -21,6 +21,8 @@ pub enum Scope {
     Operate,
     /// Scrape the metrics.
     Metrics,
+    /// Have a round of the schedules and the housekeeping done.
+    Tick,
 }
 
 impl Scope {
@@ -32,6 +34,7 @@ impl Scope {
             Self::Read => "read",
             Self::Operate => "operate",
             Self::Metrics => "metrics",
+            Self::Tick => "tick",
         }
     }
 }

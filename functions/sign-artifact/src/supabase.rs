@@ -1,26 +1,23 @@
 //! Supabase Storage: its own endpoint makes the link (`POST /storage/v1/object/sign/BUCKET/PATH`), asked as storage-js asks it.
 //! It refuses with status 400, or 404 in some versions, and tells the real status as text in the body.
 
-use std::pin::pin;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use futures::future::{Either, select};
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{Request, StatusCode};
-use http_body::Body;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use millrace_contract::signing::Wanted;
+use millrace_kit::outbound::{self, Bounds, Broken};
 use millrace_kit::{Problem, log, variable};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-use spin_sdk::wasip3::http::types::ErrorCode;
 
-/// How long the storage may take, from the first byte sent to the last one received.
-const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The most that is read of an answer, in bytes; a link is a few hundred.
-const ANSWER_LIMIT: usize = 64 * 1024;
+/// A link has a few hundred bytes.
+const BOUNDS: Bounds = Bounds {
+    time: Duration::from_secs(5),
+    length: 64 * 1024,
+};
 
 /// What JavaScript's `encodeURI` encodes. The storage gives its link's path decoded, and storage-js encodes it so.
 const URI: &AsciiSet = &NON_ALPHANUMERIC
@@ -64,12 +61,8 @@ pub async fn link(wanted: &Wanted) -> Result<String, Problem> {
     }
     let request = request(base, &key, wanted)
         .map_err(|_| variable::wrong("supabase_url or supabase_service_key", "can't be sent"))?;
-    let (answer, time) = (pin!(ask(request)), pin!(spin_sdk::time::sleep(TIMEOUT)));
-    let (status, body) = match select(answer, time).await {
-        Either::Left((answer, _)) => answer?,
-        Either::Right(_) => return Err(unavailable("took too long")),
-    };
-    let signed = read(status, &body)?;
+    let answer = outbound::ask(request, BOUNDS).await.map_err(unanswered)?;
+    let signed = read(answer.status(), answer.body())?;
     let signed = utf8_percent_encode(&signed, URI);
     Ok(format!("{base}/storage/v1{signed}"))
 }
@@ -84,45 +77,16 @@ fn request(base: &str, key: &str, wanted: &Wanted) -> Result<Request<Full<Bytes>
         .body(Full::new(Bytes::from(body)))
 }
 
-/// Sends a request and reads the answer. Redirects are not followed, so the key goes nowhere else.
-async fn ask(request: Request<Full<Bytes>>) -> Result<(StatusCode, Vec<u8>), Problem> {
-    let response = spin_sdk::http::send(request)
-        .await
-        .map_err(|error| match error {
-            ErrorCode::HttpRequestDenied => {
-                variable::wrong("supabase_host", "does not allow the host of supabase_url")
-            }
-            _ => unavailable("could not be reached"),
-        })?;
-    let status = response.status();
-    match bounded(response.into_body()).await {
-        Ok(Some(body)) => Ok((status, body)),
-        Ok(None) => Err(failed(status, "more than fits")),
-        Err(_) => Err(unavailable("broke off its answer")),
-    }
-}
-
-/// A body's bytes; `None` as soon as they are too many.
-async fn bounded<B: Body>(body: B) -> Result<Option<Vec<u8>>, B::Error> {
-    let mut body = pin!(body);
-    let mut bytes = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(mut data) = frame?.into_data() else {
-            continue;
-        };
-        if bytes.len().saturating_add(data.remaining()) > ANSWER_LIMIT {
-            return Ok(None);
+fn unanswered(broken: Broken) -> Problem {
+    match broken {
+        Broken::Denied => {
+            variable::wrong("supabase_host", "does not allow the host of supabase_url")
         }
-        while data.has_remaining() {
-            let length = {
-                let chunk = data.chunk();
-                bytes.extend_from_slice(chunk);
-                chunk.len()
-            };
-            data.advance(length);
-        }
+        Broken::Unreachable => unavailable("could not be reached"),
+        Broken::TooSlow => unavailable("took too long"),
+        Broken::BrokenOff => unavailable("broke off its answer"),
+        Broken::TooLong => failed("with more than fits"),
     }
-    Ok(Some(bytes))
 }
 
 /// What the storage answers with 200.
@@ -143,23 +107,23 @@ struct Refused {
 fn read(status: StatusCode, body: &[u8]) -> Result<String, Problem> {
     if status == StatusCode::OK {
         let Ok(Signed { signed_url }) = serde_json::from_slice(body) else {
-            return Err(failed(status, "no link"));
+            return Err(failed(&format!("{status} with no link")));
         };
         return match signed_url.starts_with("/object/sign/") {
             true => Ok(signed_url),
-            false => Err(failed(status, "a link to somewhere else")),
+            false => Err(failed(&format!("{status} with a link to somewhere else"))),
         };
     }
     let says_so = matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND);
     match serde_json::from_slice(body) {
         Ok(Refused { status_code }) if says_so && status_code == "404" => Err(super::not_found()),
-        _ => Err(failed(status, "a refusal")),
+        _ => Err(failed(&format!("{status} with a refusal"))),
     }
 }
 
 /// What the storage said is for nobody's eyes: it may quote the key.
-fn failed(status: StatusCode, what: &str) -> Problem {
-    log::line(format_args!("the storage answered {status} with {what}"));
+fn failed(what: &str) -> Problem {
+    log::line(format_args!("the storage answered {what}"));
     let error = "the storage did not make a link";
     Problem::new(StatusCode::BAD_GATEWAY, "storage_error", error)
 }

@@ -5,13 +5,21 @@ use std::collections::BTreeMap;
 use millrace_contract::health::Health;
 use millrace_contract::job::NoParameters;
 use millrace_contract::metrics::Overview;
+use millrace_contract::round::Round;
 use serde_json::Value;
 
 use super::SERVER;
 use crate::operation::{Operation, Scope};
 
 pub fn operations() -> Vec<Operation> {
-    vec![health(), overview(), metrics(), docs_json(), docs()]
+    vec![
+        health(),
+        overview(),
+        metrics(),
+        cron_enqueue(),
+        docs_json(),
+        docs(),
+    ]
 }
 
 fn health() -> Operation {
@@ -46,6 +54,24 @@ fn metrics() -> Operation {
         .scope(Scope::Metrics)
         .database()
         .answers_text("text/plain", "The metrics.")
+}
+
+fn cron_enqueue() -> Operation {
+    Operation::post(
+        "/functions/v1/cron-enqueue",
+        "runRound",
+        "One round of what is to be done regularly",
+    )
+    .tag(SERVER)
+    .description(
+        "Enqueues what schedules have due, ends expired leases, keeps the partitions and the history, and raises and delivers alerts. \
+         For any scheduler to call every minute or more often: twice, late, or from many places at once does no harm. A body is not read. \
+         The parts are done independently of each other; where one fails, `details` names it.",
+    )
+    .scope(Scope::Tick)
+    .database()
+    .answers::<Round>("What the round did.")
+    .refuses(&[(500, &["round_incomplete"]), (503, &["round_incomplete"])])
 }
 
 fn docs_json() -> Operation {
