@@ -1,5 +1,6 @@
 //! The application under test: served by the project's own host in this process over a fresh database, or whatever
-//! answers at `MILLRACE_AGAINST`.
+//! answers at `MILLRACE_AGAINST`. With `MILLRACE_DATABASE=postgrest` the application has no connection to its database: it calls
+//! another instance of itself, whose `/rpc` stands in for a PostgREST.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -7,12 +8,13 @@ use std::path::PathBuf;
 
 use millrace::database::outbound_host;
 use millrace::serve::{Host, Limits, ServeOptions, Server};
+use millrace::up::tick_at;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use crate::api::Api;
 use crate::database::Database;
-use crate::keys::{API_KEY, JWT_SECRET};
+use crate::keys::{API_KEY, JWT_SECRET, token};
 
 static HOST: OnceCell<Host> = OnceCell::const_new();
 
@@ -32,6 +34,7 @@ pub struct App {
     pub database: Database,
     pub api: Api,
     server: Server,
+    postgrest: Option<Server>,
 }
 
 impl App {
@@ -65,30 +68,34 @@ impl App {
         Self::serve_limited(manifest, database, variables, Limits::default()).await
     }
 
-    async fn serve_limited(
+    /// The same under other limits than the host's own.
+    pub async fn serve_limited(
         manifest: PathBuf,
         database: Database,
         variables: &[(&str, &str)],
         limits: Limits,
     ) -> Self {
-        let functions_url = database.functions_url();
-        let database_host = outbound_host(&functions_url).expect("the database's address");
-        let defaults = [
-            ("database_url", functions_url.as_str()),
-            ("database_host", &database_host),
-            ("supabase_jwt_secret", JWT_SECRET),
-            ("collab_api_key", API_KEY),
-        ];
-        let variables: BTreeMap<String, String> = defaults
-            .iter()
-            .chain(variables)
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
+        let postgrest = match database_is_behind_postgrest() {
+            true => Some(serve_as_postgrest(&database).await),
+            false => None,
+        };
+        let mut known = reaching(&database);
+        if let Some(postgrest) = &postgrest {
+            let host = format!("http://{}", postgrest.addr());
+            known.insert("database_url".to_owned(), format!("{host}/rest/v1"));
+            known.insert("database_host".to_owned(), host);
+            known.insert("database_service_key".to_owned(), token("service_role"));
+        }
+        known.extend(
+            variables
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
         let server = host()
             .await
             .serve(ServeOptions {
                 limits,
-                ..options(manifest, variables)
+                ..options(manifest, known)
             })
             .await
             .expect("the application serves");
@@ -97,6 +104,7 @@ impl App {
             database,
             api,
             server,
+            postgrest,
         }
     }
 
@@ -111,7 +119,38 @@ impl App {
     }
 }
 
-/// Options that read nothing from the environment and take any free port.
+/// Whether this run has the application reach its database through `/rpc` alone.
+fn database_is_behind_postgrest() -> bool {
+    match std::env::var("MILLRACE_DATABASE").as_deref() {
+        Ok("postgrest") => true,
+        Ok("postgres") | Err(_) => false,
+        Ok(other) => panic!("MILLRACE_DATABASE is postgres or postgrest, not {other}"),
+    }
+}
+
+/// Another instance of the project's own application, with a connection to the database.
+async fn serve_as_postgrest(database: &Database) -> Server {
+    let served = host().await.serve(options(manifest(), reaching(database)));
+    served.await.expect("the stand-in for PostgREST serves")
+}
+
+/// The variables of an application that connects to the database, and knows the harness's keys.
+fn reaching(database: &Database) -> BTreeMap<String, String> {
+    let url = database.functions_url();
+    let host = outbound_host(&url).expect("the database's address");
+    let variables = [
+        ("database_url", url.as_str()),
+        ("database_host", &host),
+        ("supabase_jwt_secret", JWT_SECRET),
+        ("collab_api_key", API_KEY),
+    ];
+    variables
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+}
+
+/// Options that read nothing from the environment and take any free port. No cron trigger fires by itself, since what it does would
+/// be in other tests' way.
 pub fn options(manifest: PathBuf, variables: BTreeMap<String, String>) -> ServeOptions {
     ServeOptions {
         manifest,
@@ -120,6 +159,8 @@ pub fn options(manifest: PathBuf, variables: BTreeMap<String, String>) -> ServeO
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         limits: Limits::default(),
         access_log: false,
+        cron: false,
+        at_address: tick_at,
     }
 }
 
@@ -129,7 +170,7 @@ pub struct BlackBox {
     pub api: Api,
     pub database: Database,
     pub token: String,
-    _app: Option<Server>,
+    _servers: Vec<Server>,
 }
 
 impl BlackBox {
@@ -140,19 +181,20 @@ impl BlackBox {
                 api: Api::new(&url, &required("COLLAB_API_KEY")),
                 database: Database::open(&required("DATABASE_URL")).await,
                 token: required("TOKEN"),
-                _app: None,
+                _servers: Vec::new(),
             },
             Err(_) => {
                 let App {
                     database,
                     api,
                     server,
+                    postgrest,
                 } = App::start().await;
                 Self {
                     api,
                     database,
-                    token: crate::keys::token("service_role"),
-                    _app: Some(server),
+                    token: token("service_role"),
+                    _servers: [server].into_iter().chain(postgrest).collect(),
                 }
             }
         }

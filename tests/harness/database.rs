@@ -19,6 +19,22 @@ use crate::program::has_ended;
 
 const TEMPLATE: &str = "millrace_template";
 
+/// The roles that every Supabase database has, without any rights here: what the migrations grant to them, and keep from
+/// them, is under test with the rest.
+const SUPABASE_ROLES: &str = "do $$
+declare
+  v_role text;
+begin
+  foreach v_role in array array['anon', 'authenticated', 'service_role'] loop
+    if not exists (select from pg_roles where rolname = v_role) then
+      execute format('create role %I nologin', v_role);
+    end if;
+  end loop;
+exception when duplicate_object or unique_violation then
+  null; -- another run on this server made it just now
+end
+$$";
+
 static SERVER: OnceCell<Server> = OnceCell::const_new();
 static NAMES: AtomicU32 = AtomicU32::new(0);
 
@@ -44,6 +60,7 @@ impl Server {
                 }
             };
         let client = connect(&owner_url).await?;
+        client.batch_execute(SUPABASE_ROLES).await?;
         let template = format!("{TEMPLATE}_{}", std::process::id());
         client
             .batch_execute(&format!("create database {template}"))
@@ -122,6 +139,18 @@ impl Database {
         Self::open(&url(&server.owner_url))
             .await
             .with_functions_url(&url(&server.functions_url))
+    }
+
+    /// The URL of another database on the same server, without anything of Millrace in it.
+    pub async fn unmigrated(&self) -> String {
+        let name = format!(
+            "millrace_test_{}_{}_empty",
+            std::process::id(),
+            NAMES.fetch_add(1, Ordering::Relaxed)
+        );
+        self.run(&format!("create database {name} template template0"))
+            .await;
+        with_database(&self.url, &name).expect("a URL")
     }
 
     /// One that is there already.

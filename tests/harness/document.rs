@@ -66,7 +66,7 @@ impl Document {
         let method = match item.get(&method) {
             Some(_) => method,
             // Another method than the route's: any operation of the path says how that is refused.
-            None if exchange.status == 405 => item
+            None if exchange.status >= 400 => item
                 .as_object()
                 .and_then(|item| item.keys().next().cloned())
                 .unwrap_or_default(),

@@ -38,6 +38,8 @@ impl Seen {
 pub enum Reply {
     /// Status, further header lines (each ending in `\r\n`) and body.
     Answer(u16, &'static str, Vec<u8>),
+    /// These bytes, head and all, and the end of the connection.
+    Bytes(Vec<u8>),
     /// Nothing, for ever.
     Silence,
     /// Ends the connection without a word.
@@ -98,6 +100,10 @@ async fn serve(
             // Whoever asked may have heard enough before the end.
             _ = stream.write_all(head.as_bytes()).await;
             _ = stream.write_all(&body).await;
+            _ = stream.shutdown().await;
+        }
+        Reply::Bytes(bytes) => {
+            _ = stream.write_all(&bytes).await;
             _ = stream.shutdown().await;
         }
         Reply::Silence => std::future::pending().await,

@@ -80,6 +80,7 @@ pub fn all() -> Vec<Route> {
             answer: (404, "dead_letter_not_found"),
             ..post("/functions/v1/dlq-retry", "operate", json!({"dlqId": 999}))
         },
+        post("/functions/v1/cron-enqueue", "tick", Value::Null),
         Route {
             query: "?path=a",
             answer: (503, "signing_not_configured"),

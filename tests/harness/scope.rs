@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::keys::token;
 
 /// The scopes that a stored key can have.
-const SCOPES: [&str; 5] = ["enqueue", "work", "read", "operate", "metrics"];
+const SCOPES: [&str; 6] = ["enqueue", "work", "read", "operate", "metrics", "tick"];
 
 /// Fails unless `bare`, a request without credentials, is let in exactly where the caller has `scope`: with the application's
 /// key, with tokens of the roles that have it, and with stored keys that have it. Returns how many callers it has tried.

@@ -55,13 +55,14 @@ async fn try_all(app: &App, credentials: &[(String, Shown, Bearer)]) -> BTreeMap
     counts
 }
 
-/// So that no route is forgotten: the document names those that need credentials, and it names all.
+/// So that no route is forgotten: the document names those that need credentials, and it names all. `/rpc` refuses in PostgREST's
+/// words; its callers are tried in `rpc::callers`.
 #[test]
 fn the_table_of_routes_is_complete() {
     let mut documented: Vec<String> = Vec::new();
     for (path, methods) in ours().value()["paths"].as_object().expect("paths") {
         for (method, operation) in methods.as_object().expect("methods") {
-            if operation["security"] != json!([]) {
+            if operation["security"] != json!([]) && !path.contains("/rpc/") {
                 documented.push(format!("{} {path}", method.to_uppercase()));
             }
         }

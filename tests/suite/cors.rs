@@ -14,7 +14,7 @@ fn open_routes() -> Vec<Route> {
     let open: Vec<_> = all
         .filter(|route| route.path.starts_with("/functions/v1/"))
         .collect();
-    assert_eq!(open.len(), 3);
+    assert_eq!(open.len(), 4);
     open
 }
 

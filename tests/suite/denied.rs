@@ -193,12 +193,23 @@ fn needed_by(component: &str) -> (Vec<&'static str>, BTreeSet<String>) {
         "collab_require_jwt",
         "supabase_jwt_secret",
     ];
+    const CALLS_THE_DATABASE: [&str; 2] = ["database_service_key", "database_url"];
     let (database, jwks) = ("{{ database_host }}", "{{ collab_jwks_host }}");
     let own: &[&str] = match component {
         "docs" => return (vec![], BTreeSet::new()),
         "files" => return (vec![], BTreeSet::from(["artifact_signing_key".to_owned()])),
-        "health" => return (vec![database], BTreeSet::from(["database_url".to_owned()])),
+        "health" => return (vec![database], CALLS_THE_DATABASE.map(str::to_owned).into()),
         "events" => &["stream_heartbeat_seconds", "stream_seconds"],
+        "tick" => {
+            let read = ["tick_key", "tick_url"].map(str::to_owned);
+            return (vec!["{{ tick_host }}"], BTreeSet::from(read));
+        }
+        "cron-enqueue" => &[
+            "alert_webhook_format",
+            "alert_webhook_secret",
+            "alert_webhook_url",
+            "cors_allow_origin",
+        ],
         "dlq-list" | "dlq-retry" => &["cors_allow_origin"],
         "sign-artifact" => &[
             "artifact_buckets",
@@ -221,7 +232,15 @@ fn needed_by(component: &str) -> (Vec<&'static str>, BTreeSet<String>) {
     if component == "sign-artifact" {
         hosts.push("{{ supabase_host }}");
     }
-    let all = ASKS_WHO.iter().chain(own).chain(&["database_url"]);
+    if component == "cron-enqueue" {
+        hosts.push("{{ alert_webhook_host }}");
+    }
+    let calls: &[&str] = match component {
+        // It needs a connection: it is what a PostgREST would be.
+        "rpc" => &["database_url"],
+        _ => &CALLS_THE_DATABASE,
+    };
+    let all = ASKS_WHO.iter().chain(own).chain(calls);
     (hosts, all.map(|name| (*name).to_owned()).collect())
 }
 

@@ -41,6 +41,7 @@ impl Probe {
         let manifest = Manifest::write(&format!("{PROBE}{lines}"));
         let options = ServeOptions {
             limits,
+            cron: true,
             ..options(manifest.path(), BTreeMap::new())
         };
         let server = host()
@@ -441,6 +442,63 @@ async fn a_cron_trigger_fires_by_itself() {
     for _ in 0..2 {
         let fired = tokio::time::timeout(Duration::from_secs(10), target.accept()).await;
         std::mem::forget(fired.expect("it fires every second").expect("a connection"));
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_may_not_wait_reads_its_variables_too_and_no_others() {
+    let tick = CLOCK
+        .replace("EXPRESSION", NEVER)
+        .replace("clock", "tick")
+        .replace("fixture_tick", "tick");
+    for (lines, complaint) in [
+        ("", "the variable tick_url cannot be read"),
+        (
+            "variables = { tick_url = \"http://a.invalid/\" }\n",
+            "the variable tick_key cannot be read",
+        ),
+        (
+            "variables = { tick_url = \"http://a.invalid/\", tick_key = \"\" }\n",
+            "the variable tick_key is not set",
+        ),
+        (
+            "variables = { tick_url = \"http://{{ at }}/\", tick_key = \"k\" }\n[variables]\nat = { default = \"a.invalid\" }\n",
+            "tick_host does not allow the host of tick_url",
+        ),
+    ] {
+        let probe = Probe::start(&format!("{tick}{lines}")).await;
+        let error = probe.server.fire_cron("tick").await;
+        let error = format!("{:?}", error.expect_err(complaint));
+        assert!(error.contains(complaint), "{lines}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_variable_may_name_the_port_and_yields_to_what_was_given() {
+    let lines = "[variables]\nown = { default = \"manifest\" }\nother = { default = \"manifest\" }\n[component.probe.variables]\nown = \"{{ own }}\"\nother = \"{{ other }}\"\n";
+    let manifest = Manifest::write(&format!("{PROBE}{lines}"));
+    for given in [None, Some("given")] {
+        let given = given.map(|value| ("own".to_owned(), value.to_owned()));
+        let options = ServeOptions {
+            at_address: |address| {
+                vec![
+                    ("own", format!("at {address}")),
+                    ("absent", "of no variable".to_owned()),
+                ]
+            },
+            ..options(manifest.path(), given.clone().into_iter().collect())
+        };
+        let server = host().await.serve(options).await.expect("it serves");
+        let probe = Probe {
+            server,
+            client: Client::new(),
+        };
+        let own = match given {
+            Some((_, value)) => value,
+            None => format!("at {}", probe.server.addr()),
+        };
+        assert_eq!(probe.text("variable", "own").await, own);
+        assert_eq!(probe.text("variable", "other").await, "manifest");
     }
 }
 

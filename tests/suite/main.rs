@@ -1,6 +1,7 @@
 //! The whole suite, one module per function or behaviour. `black_box` assumes nothing but a URL, a database URL and
 //! keys; the others use the project's own host and databases of their own.
 
+mod alerts;
 mod api_keys;
 mod artifacts;
 mod assign;
@@ -13,6 +14,8 @@ mod claim_concurrency;
 mod clients;
 mod cors;
 mod counters;
+mod cron;
+mod cron_enqueue;
 mod database_gone;
 mod dead_letters;
 mod denied;
@@ -29,11 +32,13 @@ mod jwks;
 mod key_sets;
 mod leases;
 mod lifecycle;
+mod messages;
 mod metrics;
 mod model;
 mod openapi;
 mod permissions;
 mod plans;
+mod postgrest;
 mod program;
 mod queues;
 mod races;
@@ -42,11 +47,17 @@ mod recent;
 mod replays;
 mod replication;
 mod result;
+mod rpc;
+mod runbook;
+mod schedules;
 mod schema;
 mod secrets;
+mod seeds;
 mod selection;
+mod service_api;
 mod sign_artifact;
 mod stream;
+mod tick;
 mod traces;
 mod verification;
 mod watch;

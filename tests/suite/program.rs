@@ -1,13 +1,18 @@
 //! The `millrace` program: what `up` promises on the screen, what it leaves behind, and the database's chores.
 
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::process::Command;
 
+use millrace::serve::{Host, Limits};
 use millrace_tests::api::Api;
-use millrace_tests::database::Database;
+use millrace_tests::app::{manifest, options};
+use millrace_tests::database::{Database, scratch_folder};
 use millrace_tests::deadline::eventually;
 use millrace_tests::program::{Program, command, has_ended, run};
 use millrace_tests::scratch::Scratch;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 /// The last line of what `up` prints once it serves.
 const READY: &str = "Ctrl-C ends it";
@@ -16,9 +21,34 @@ const READY: &str = "Ctrl-C ends it";
 async fn up(scratch: &Scratch) -> (Program, String) {
     let mut command = command(&["up", "--listen", "127.0.0.1:0", "--state"]);
     command.arg(scratch.path());
+    share_compiled(scratch).await;
     let program = Program::start(command);
     let said = program.until(READY).await;
     (program, said)
+}
+
+/// What is compiled is kept for all tests of this run, and made before the first `up` is waited for: to compile it takes long on a
+/// busy machine, and is not what is tested here.
+async fn share_compiled(scratch: &Scratch) {
+    static COMPILED: OnceCell<PathBuf> = OnceCell::const_new();
+    let compiled = COMPILED.get_or_init(async || {
+        let folder = scratch_folder().join("compiled");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let folder = folder.canonicalize().expect("its path");
+        let nowhere = [
+            ("database_url", "postgres://127.0.0.1:1/none"),
+            ("database_host", "postgres://127.0.0.1:1"),
+        ];
+        let nowhere = nowhere.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let host = Host::with_cache(Limits::default(), folder.clone()).expect("a host");
+        let served = host.serve(options(manifest(), nowhere.into())).await;
+        drop(served.expect("the application serves"));
+        folder
+    });
+    let link = scratch.path().join("cache");
+    if !link.exists() {
+        symlink(compiled.await, link).expect("a link");
+    }
 }
 
 /// A client with the key and at the address that `up` printed.
@@ -193,6 +223,68 @@ async fn the_guides_commands_work_with_the_exports() {
     program.end("TERM").await;
 }
 
+/// The value of an export of what is being served.
+fn export(scratch: &Scratch, name: &str) -> String {
+    let exports = std::fs::read_to_string(scratch.path().join("env")).expect("the exports");
+    let value = exports
+        .split(&format!("export {name}='"))
+        .nth(1)
+        .and_then(|rest| rest.split('\'').next());
+    value.unwrap_or_else(|| panic!("no {name}")).to_owned()
+}
+
+#[tokio::test]
+async fn up_has_stored_keys_that_the_database_knows_and_ticks() {
+    let scratch = Scratch::new();
+    let (first, _) = up(&scratch).await;
+    let (url, key) = (
+        export(&scratch, "MILLRACE_URL"),
+        export(&scratch, "SERVICE_API_KEY"),
+    );
+    assert_eq!(
+        export(&scratch, "SUPABASE_SERVICE_ROLE_KEY"),
+        export(&scratch, "TOKEN")
+    );
+    let worker = Api::new(&url, &key);
+    worker.assign_one("demo", "t").await;
+    assert!(worker.claim_one("demo", "w").await.is_some());
+    let listing = worker.get("/functions/v1/dlq-list").await;
+    listing.assert_refused(403, "forbidden");
+
+    // Nobody calls for a round but `tick`, at the port that the server got.
+    let database = Database::open(&export(&scratch, "DATABASE_URL")).await;
+    database
+        .run("select millrace.create_schedule('s', '* * * * * *', 'fed', 't')")
+        .await;
+    eventually("a schedule is enqueued by itself", async || {
+        let made = "select from millrace.schedule where last_job_id is not null";
+        database.all(made, &[]).await.pop()
+    })
+    .await;
+    first.end("TERM").await;
+
+    let (second, _) = up(&scratch).await;
+    assert_eq!(export(&scratch, "SERVICE_API_KEY"), key, "it is kept");
+    let database = Database::open(&export(&scratch, "DATABASE_URL")).await;
+    database
+        .run("select millrace.revoke_api_key(name) from millrace.api_key where 'work' = any (scopes)")
+        .await;
+    second.end("TERM").await;
+
+    let (third, _) = up(&scratch).await;
+    let renewed = export(&scratch, "SERVICE_API_KEY");
+    assert_ne!(renewed, key);
+    Api::new(&export(&scratch, "MILLRACE_URL"), &renewed)
+        .assign_one("demo", "t")
+        .await;
+    let database = Database::open(&export(&scratch, "DATABASE_URL")).await;
+    let live =
+        "select count(*), count(distinct scopes) from millrace.api_key where revoked_at is null";
+    let live = database.one(live, &[]).await;
+    assert_eq!((live.get::<_, i64>(0), live.get::<_, i64>(1)), (2, 2));
+    third.end("TERM").await;
+}
+
 #[tokio::test]
 async fn up_over_a_database_of_the_users_own_starts_none() {
     let (scratch, database) = (Scratch::new(), Database::fresh().await);
@@ -200,6 +292,7 @@ async fn up_over_a_database_of_the_users_own_starts_none() {
     command
         .arg(scratch.path())
         .env("DATABASE_URL", database.url());
+    share_compiled(&scratch).await;
     // With a login of the user's own, or it would set the password of the one that the other tests use.
     command.env("SPIN_VARIABLE_DATABASE_URL", database.functions_url());
     let program = Program::start(command);
@@ -259,7 +352,18 @@ async fn migrate_does_its_work_once_and_doctor_sees_whether_it_is_done() {
 
     let (status, said) = chore("doctor").await;
     assert!(
-        status.success() && said.matches(": good").count() == 4,
+        status.success() && said.matches(": good").count() == 5,
+        "{said}"
+    );
+
+    let database = Database::open(&url).await;
+    database
+        .run("select millrace.create_schedule('s', '* * * * *', 'q', 't')")
+        .await;
+    database.set_clock_ahead(600.0).await;
+    let (status, said) = chore("doctor").await;
+    assert!(
+        !status.success() && said.contains("schedules in time: 1 are overdue"),
         "{said}"
     );
 }

@@ -63,10 +63,8 @@ async fn settings_out_of_range_are_refused_and_change_nothing() {
     database
         .run("select millrace.configure_queue('q', max_attempts => 4, concurrency_limit => 2)")
         .await;
-    let before: String = database
-        .one("select q::text from millrace.queue q", &[])
-        .await
-        .get(0);
+    let all = "select string_agg(q::text, '' order by q.id) from millrace.queue q";
+    let before: String = database.one(all, &[]).await.get(0);
     let wrong = [
         "'q', max_attempts => 0",
         "'q', max_attempts => 1001",
@@ -94,16 +92,16 @@ async fn settings_out_of_range_are_refused_and_change_nothing() {
             "{arguments}"
         );
     }
-    let after: String = database
-        .one("select string_agg(q::text, '') from millrace.queue q", &[])
-        .await
-        .get(0);
+    let after: String = database.one(all, &[]).await.get(0);
     assert_eq!(after, before);
     database
         .run("select millrace.configure_queue('q', concurrency_limit => 0)")
         .await;
     let limit: Option<i32> = database
-        .one("select concurrency_limit from millrace.queue", &[])
+        .one(
+            "select concurrency_limit from millrace.queue where name = 'q'",
+            &[],
+        )
         .await
         .get(0);
     assert_eq!(limit, None, "0 lifts the limit");

@@ -10,6 +10,8 @@ mod node;
 mod postgres;
 #[path = "../../host/src/postgres_programs.rs"]
 mod postgres_programs;
+mod postgrest;
+mod python;
 mod wasm_target;
 
 use std::ffi::OsString;
@@ -20,7 +22,7 @@ use command::{Outcome, run};
 const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
-  setup                       install what is missing: the wasm32-wasip2 target, Postgres, and Node.js for the tests
+  setup                       install what is missing: the wasm32-wasip2 target, Postgres, and Node.js and Python for the tests
   build                       set up, and build the functions and the program `millrace`
   up [--listen HOST:PORT]     build, migrate and serve the application (127.0.0.1:3000)
   env                         print the exports of what `up` serves: eval \"$(cargo xtask env)\"
@@ -47,7 +49,7 @@ fn dispatch() -> Outcome {
     let command = arguments.next().unwrap_or_default();
     let rest: Vec<OsString> = arguments.collect();
     match command.to_str() {
-        Some("setup") => setup().and_then(|()| node::ensure()),
+        Some("setup") => setup().and_then(|()| others_programs()),
         Some("build") => build(),
         Some("up") => up(rest),
         Some("env") => env(),
@@ -66,6 +68,12 @@ fn dispatch() -> Outcome {
 fn setup() -> Outcome {
     wasm_target::ensure()?;
     postgres::ensure()
+}
+
+/// What runs the other people's clients of the tests.
+fn others_programs() -> Outcome {
+    node::ensure()?;
+    python::ensure()
 }
 
 fn build() -> Outcome {
@@ -131,15 +139,22 @@ fn test(arguments: Vec<OsString>) -> Outcome {
         return run(command.args(filters).env("MILLRACE_AGAINST", url));
     }
     setup()?;
-    node::ensure()?;
-    let left_out = node::packages()?;
+    others_programs()?;
+    let no_npm = node::packages()?.map(|reason| ("MILLRACE_NO_NPM", reason));
+    let no_pypi = python::packages()?.map(|reason| ("MILLRACE_NO_PYPI", reason));
+    let left_out: Vec<_> = no_npm.into_iter().chain(no_pypi).collect();
     build::functions()?;
     build::fixtures()?;
     build::program("millrace")?;
     // The tests print how much they did; that is part of what a run says.
     run(build::cargo(["test", "--workspace", "--", "--show-output"])
         .args(&request.filters)
-        .envs(left_out.map(|reason| ("MILLRACE_NO_NPM", reason))))
+        .envs(left_out.clone()))?;
+    // With names it is only those tests that are wanted. They run over a PostgREST where MILLRACE_DATABASE says so.
+    match request.filters.is_empty() {
+        true => postgrest::test(left_out),
+        false => Ok(()),
+    }
 }
 
 fn ci() -> Outcome {

@@ -55,7 +55,14 @@ async fn call(app: &App, method: &str, path: &str, operation: &Value, body: Opti
     let id = operation["operationId"].as_str().expect("an operationId");
     let url = match id {
         "getFile" => link(&app.api).await,
-        _ => url(&fill_in(app, id, path.to_owned()).await, operation, app).await,
+        _ => {
+            url(
+                &fill_in(app, id, path_of(path, operation)).await,
+                operation,
+                app,
+            )
+            .await
+        }
     };
     let method = method.to_uppercase();
     let method = Method::from_bytes(method.as_bytes()).expect("a method");
@@ -71,8 +78,30 @@ async fn call(app: &App, method: &str, path: &str, operation: &Value, body: Opti
         Some(body) => with_body(app, id, request, body).await,
         None => request,
     };
+    let request = with_headers(request, operation);
     let answer = app.api.send(request).await;
     assert_eq!(answer.status, 200, "{id}: {}", answer.text);
+}
+
+/// The examples of the parameters that stand in one place, by their names.
+fn examples<'a>(operation: &'a Value, place: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let parameters = operation["parameters"].as_array().into_iter().flatten();
+    parameters
+        .filter(move |parameter| parameter["in"] == place)
+        .filter_map(|parameter| Some((parameter["name"].as_str()?, parameter["example"].as_str()?)))
+}
+
+/// The path with the examples of its parameters.
+fn path_of(path: &str, operation: &Value) -> String {
+    let fill_in =
+        |path: String, (name, example): (&str, &str)| path.replace(&format!("{{{name}}}"), example);
+    examples(operation, "path").fold(path.to_owned(), fill_in)
+}
+
+fn with_headers(request: RequestBuilder, operation: &Value) -> RequestBuilder {
+    examples(operation, "header").fold(request, |request, (name, value)| {
+        request.header(name, value)
+    })
 }
 
 /// A link to the file of the examples, without the server's address.
@@ -115,9 +144,6 @@ async fn url(path: &str, operation: &Value, app: &App) -> String {
 
 /// The path with an ended job for its `{jobId}`.
 async fn fill_in(app: &App, id: &str, path: String) -> String {
-    if !path.contains('{') {
-        return path;
-    }
     let path = path.replace("{jobId}", SOME_JOB);
     assert!(
         !path.contains('{'),

@@ -1,0 +1,261 @@
+//! Who may call what, and how the others are refused.
+
+use super::{assert_refused, refusal, shapes};
+use millrace_tests::app::App;
+use millrace_tests::keys::{JWT_SECRET, now, signed, token};
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+
+/// A function, what its caller must be allowed to do, and a call without credentials that comes to nothing much.
+struct Callable {
+    profile: &'static str,
+    function: &'static str,
+    scope: &'static str,
+    arguments: Value,
+}
+
+fn callables() -> Vec<Callable> {
+    let worker = "00000000-0000-4000-8000-000000000001";
+    let of = |profile, function, scope, arguments| Callable {
+        profile,
+        function,
+        scope,
+        arguments,
+    };
+    vec![
+        of(
+            "service_api",
+            "fetch_next_task",
+            "work",
+            json!({"worker_id": "w"}),
+        ),
+        of(
+            "service_api",
+            "report_task_result",
+            "work",
+            json!({"worker_id": "w", "job_id": 1, "lease_id": 1, "succeeded": true}),
+        ),
+        of(
+            "service_api",
+            "extend_lease",
+            "work",
+            json!({"worker_id": "w", "job_id": 1, "lease_id": 1}),
+        ),
+        of(
+            "public",
+            "claim_next_job",
+            "work",
+            json!({"worker_id": worker}),
+        ),
+        of(
+            "public",
+            "resolve_job",
+            "work",
+            json!({"job_id": 1, "worker_id": worker, "success": true}),
+        ),
+        of("public", "enqueue_cron_tasks", "tick", json!({})),
+        of("millrace_api", "collab_health", "all", json!({})),
+    ]
+}
+
+impl Callable {
+    fn bare(&self, app: &App) -> RequestBuilder {
+        let request = app
+            .api
+            .bare(Method::POST, &format!("/rpc/{}", self.function));
+        request
+            .header("content-profile", self.profile)
+            .json(&self.arguments)
+    }
+}
+
+/// A stored key with these scopes.
+async fn key(app: &App, scopes: &[&str]) -> String {
+    let name = uuid::Uuid::new_v4().to_string();
+    app.database
+        .one("select millrace.create_api_key($1, $2)", &[&name, &scopes])
+        .await
+        .get(0)
+}
+
+/// How a request is refused on the faces that workers know: with this hint and these details.
+fn failed(status: u16, details: &str, hint: &str) -> (u16, Value) {
+    let code = format!("PT{status}");
+    (
+        status,
+        refusal(&code, "Service API Failed", json!(details), json!(hint)),
+    )
+}
+
+#[tokio::test]
+async fn each_function_asks_for_its_scope() {
+    const SCOPES: [&str; 6] = ["enqueue", "work", "read", "operate", "metrics", "tick"];
+    let app = App::start().await;
+    let expired = signed(
+        &json!({"role": "service_role", "exp": now() - 60}),
+        JWT_SECRET,
+    );
+    let never_made = format!("mr_{}", "0".repeat(64));
+    let mut tried = 0;
+    for callable in callables() {
+        let Callable {
+            profile,
+            function,
+            scope,
+            ..
+        } = callable;
+        let of_others = key(
+            &app,
+            &SCOPES
+                .into_iter()
+                .filter(|one| *one != scope)
+                .collect::<Vec<_>>(),
+        )
+        .await;
+        let (of_scope, of_all) = (key(&app, &[scope]).await, key(&app, &["all"]).await);
+        let bare = || callable.bare(&app);
+        let stored = |key: &str| bare().header("x-api-key", key);
+
+        // Other applications of ours are refused as PostgREST refuses tokens, since they call for callers of their own.
+        let own = |status, code: &str, message: &str| {
+            (status, refusal(code, message, Value::Null, Value::Null))
+        };
+        let denied = format!("permission denied for function {function}");
+        let (missing, wrong, stale, forbidden) = match profile {
+            "millrace_api" => (
+                own(401, "PGRST302", "Anonymous access is disabled"),
+                own(401, "PGRST301", "No suitable key or wrong key type"),
+                own(401, "PGRST303", "JWT expired"),
+                own(403, "42501", &denied),
+            ),
+            _ => (
+                failed(401, "the request carries no credentials", "missing_api_key"),
+                failed(401, "the API key is not valid", "invalid_api_key"),
+                failed(401, "the token has expired", "token_expired"),
+                failed(403, "the token's role does not allow this", "forbidden"),
+            ),
+        };
+        let key_forbidden = match profile {
+            "millrace_api" => forbidden.clone(),
+            _ => failed(403, "the API key's scopes do not allow this", "forbidden"),
+        };
+        for (who, request, (status, body)) in [
+            ("nobody", bare(), &missing),
+            ("a wrong key", stored("wrong"), &wrong),
+            ("a key never made", stored(&never_made), &wrong),
+            (
+                "a key never made, as a bearer",
+                bare().bearer_auth(&never_made),
+                &wrong,
+            ),
+            ("an expired token", bare().bearer_auth(&expired), &stale),
+            ("anon", bare().bearer_auth(token("anon")), &forbidden),
+            ("a reader", bare().bearer_auth(token("reader")), &forbidden),
+            (
+                "a key of all other scopes",
+                stored(&of_others),
+                &key_forbidden,
+            ),
+        ] {
+            println!("{who} at {function}");
+            assert_refused(&app.api.send(request).await, *status, body);
+            tried += 1;
+        }
+        for (who, request) in [
+            (
+                "the application's key",
+                app.api
+                    .request(Method::POST, &format!("/rpc/{function}"))
+                    .header("content-profile", profile)
+                    .json(&callable.arguments),
+            ),
+            ("a service role", bare().bearer_auth(token("service_role"))),
+            (
+                "a service role as Supabase's clients send it",
+                bare().header("apikey", token("service_role")),
+            ),
+            ("a key of its scope", stored(&of_scope)),
+            ("the same as a bearer", bare().bearer_auth(&of_scope)),
+            ("a key of all scopes", bare().header("apikey", &of_all)),
+        ] {
+            let answer = app.api.send(request).await;
+            let known = answer.status < 300 || answer.code() == "P0001" || answer.code() == "PT404";
+            assert!(
+                known && !answer.text.contains("Service API Failed"),
+                "{who} at {function}: {}",
+                answer.text
+            );
+            tried += 1;
+        }
+    }
+    println!("{} functions, {tried} callers", callables().len());
+}
+
+#[tokio::test]
+async fn a_key_that_has_ended_is_refused() {
+    let app = App::start().await;
+    let callable = &callables()[0];
+    let key = key(&app, &["work"]).await;
+    let send = async || {
+        app.api
+            .send(callable.bare(&app).header("x-api-key", &key))
+            .await
+    };
+    assert_eq!(send().await.text, r#"{"job": null}"#);
+    let used: bool = app
+        .database
+        .one("select last_used_at is not null from millrace.api_key", &[])
+        .await
+        .get(0);
+    assert!(used, "its use is recorded");
+    app.database
+        .run("update millrace.api_key set expires_at = millrace.clock()")
+        .await;
+    let (status, body) = failed(401, "the API key has expired", "api_key_expired");
+    assert_refused(&send().await, status, &body);
+    app.database
+        .run("update millrace.api_key set expires_at = null, revoked_at = millrace.clock()")
+        .await;
+    let (status, body) = failed(401, "the API key is not valid", "invalid_api_key");
+    assert_refused(&send().await, status, &body);
+}
+
+#[tokio::test]
+async fn whoever_is_refused_has_called_nothing() {
+    let app = shapes().await;
+    let (reading, working) = (key(&app, &["read"]).await, key(&app, &["work"]).await);
+    for (key, called) in [
+        ("wrong", 0),
+        (reading.as_str(), 0),
+        (&format!("mr_{}", "0".repeat(64)), 0),
+        (&working, 1),
+    ] {
+        let request = app
+            .api
+            .bare(Method::POST, "/rpc/writes")
+            .header("x-api-key", key)
+            .json(&json!({"n": 3}));
+        app.api.send(request).await;
+        // A sequence keeps its number also where what drew it is rolled back.
+        let row = app
+            .database
+            .one(
+                "select case when is_called then last_value else 0 end from shapes.called",
+                &[],
+            )
+            .await;
+        assert_eq!(row.get::<_, i64>(0), called, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn an_application_that_lets_nobody_in_says_so() {
+    let app = App::start_with(&[("collab_api_key", ""), ("supabase_jwt_secret", "")]).await;
+    let answer = app.api.send(callables()[0].bare(&app)).await;
+    let message = "authentication is not configured, so nobody is let in";
+    assert_refused(
+        &answer,
+        503,
+        &refusal("PT503", message, Value::Null, json!("auth_not_configured")),
+    );
+}
