@@ -18,8 +18,9 @@ grant execute on function
   millrace.acknowledge, millrace.acknowledge_queue, millrace.raise_alerts
   to millrace_client;
 
--- Lets a role call all of millrace_api, functions of later migrations too. What a PostgREST in front of this database needs for the role that its
--- service key stands for: on Supabase service_role. Granted one by one, since that role does not inherit what it is a member of.
+-- Lets a role call all of millrace_api, functions of later migrations too: what a PostgREST in front of this database needs
+-- for the role that its service key stands for, on Supabase service_role. That one does not inherit what it is a member of, so
+-- the functions are granted to it itself.
 create function millrace.grant_api(to_role name) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp

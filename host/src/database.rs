@@ -101,7 +101,22 @@ pub fn without_credentials(database_url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::plain_on_loopback;
+    use super::{outbound_host, plain_on_loopback};
+
+    #[test]
+    fn an_address_has_its_scheme_and_a_port() {
+        for (url, host) in [
+            ("postgres://u:p@db.example/d", "postgres://db.example:5432"),
+            (
+                "postgresql://u@db.example:6432/d",
+                "postgres://db.example:6432",
+            ),
+            ("https://p.supabase.co/rest/v1", "https://p.supabase.co:443"),
+            ("http://127.0.0.1:54321/rest/v1", "http://127.0.0.1:54321"),
+        ] {
+            assert_eq!(outbound_host(url).expect("an address"), host);
+        }
+    }
 
     #[test]
     fn tls_is_switched_off_on_this_machine_alone_and_only_where_nothing_was_said() {

@@ -234,7 +234,11 @@ impl Keys {
         let login = &self.functions_login;
         let mut made = false;
         for (key, what_for, scopes) in [
-            (&mut self.service_api_key, "service", ["enqueue", "work"].as_slice()),
+            (
+                &mut self.service_api_key,
+                "service",
+                ["enqueue", "work"].as_slice(),
+            ),
             (&mut self.tick_key, "tick", &["tick"]),
         ] {
             made |= store_key(&client, key, &format!("{login} {what_for}"), scopes).await?;

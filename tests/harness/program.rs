@@ -78,16 +78,20 @@ impl Program {
         String::from_utf8_lossy(&self.said.lock().expect("what it said")).into_owned()
     }
 
-    /// Waits until it has said `words`, and returns everything that it has said by then.
+    /// Waits until it has said `words` and what stands behind them in their line, and returns everything that it has said by
+    /// then.
     pub async fn until(&self, words: &str) -> String {
         let said = || async {
-            let said = self.said();
             let is_over = self.readers.iter().all(JoinHandle::is_finished);
+            let said = self.said();
+            let rest = said.split_once(words).map(|(_, rest)| rest);
             assert!(
-                said.contains(words) || !is_over,
+                rest.is_some() || !is_over,
                 "it ended without {words:?}:\n{said}"
             );
-            said.contains(words).then_some(said)
+            // A line comes in pieces.
+            let is_said = rest.is_some_and(|rest| is_over || rest.contains('\n'));
+            is_said.then_some(said)
         };
         eventually(words, said).await
     }

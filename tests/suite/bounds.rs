@@ -173,7 +173,7 @@ async fn a_queue_has_a_thousand_lanes_and_no_more() {
         ("job", 1000),
         ("ready", 1000),
         ("lane", 1000),
-        ("queue", 1),
+        ("queue where name in ('q', 'new')", 1),
         ("job_events", 1000),
         ("idempotency_key", 0),
         ("concurrency_slot", 0),

@@ -15,7 +15,7 @@ const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../sql/schema.snaps
 /// The dated partitions and the migrations' own history are left out.
 const LINES: &str = r#"
 with own as (
-  select oid, nspname from pg_namespace where nspname in ('millrace', 'millrace_api')
+  select oid, nspname from pg_namespace where nspname in ('millrace', 'millrace_api', 'comms', 'service_api', 'public')
 ), relation as (
   select c.*, n.nspname, n.nspname || '.' || c.relname as name from pg_class c join own n on n.oid = c.relnamespace
    where c.relname !~ '_[0-9]{8}(_|$)' and c.relname !~ '^migration(_|$)'
@@ -41,12 +41,14 @@ with own as (
          || coalesce(' default ' || pg_get_expr(d.adbin, d.adrelid), '')
     from relation r join pg_attribute a on a.attrelid = r.oid and a.attnum > 0 and not a.attisdropped
     left join pg_attrdef d on d.adrelid = r.oid and d.adnum = a.attnum
-   where r.relkind in ('r', 'p', 'c')
+   where r.relkind in ('r', 'p', 'v', 'c')
   union all
   select 'constraint on ' || r.name || ' ' || pg_get_constraintdef(k.oid)
     from relation r join pg_constraint k on k.conrelid = r.oid where k.contype in ('p', 'u', 'c', 'f', 'x')
   union all
   select 'index ' || pg_get_indexdef(i.indexrelid) from relation r join pg_index i on i.indrelid = r.oid
+  union all
+  select 'trigger ' || pg_get_triggerdef(t.oid) from relation r join pg_trigger t on t.tgrelid = r.oid where not t.tgisinternal
   union all
   select 'function ' || p.oid::regprocedure || ' returns ' || pg_get_function_result(p.oid)
          || ' arguments (' || pg_get_function_arguments(p.oid) || ') '

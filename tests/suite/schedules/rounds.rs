@@ -287,9 +287,12 @@ async fn a_round_touches_what_is_due_and_not_the_other_schedules() {
     database
         .run("select count(millrace.create_schedule('daily' || n, '0 0 * * *', 'q', 't', jsonb_build_object('n', n))) from generate_series(1, 10000) as n")
         .await;
+    // The lesser of two: the server may look at its catalogue anew once after so many rows.
     database.stop_clock_at("2031-03-05 12:04:00+00").await;
     let many = pages(database.client()).await;
-    database.stop_clock_at("2031-03-05 12:04:30+00").await;
+    database.stop_clock_at("2031-03-05 12:05:00+00").await;
+    let many = many.min(pages(database.client()).await);
+    database.stop_clock_at("2031-03-05 12:05:30+00").await;
     let idle = pages(database.client()).await;
     println!(
         "schedules: a round of 10 due touches {} pages alone, {} among 10,000 more; with nothing due {}",
