@@ -541,14 +541,14 @@ begin
   elsif upper(p_zone) in ('UTC', 'GMT', 'UCT', 'ZULU') then
     return;
   elsif p_zone is null or p_zone ~* '^(?:posix|right)/|^(?:localtime|posixrules|factory)$' then
-    perform millrace.refuse(400, 'invalid_time_zone', format('%s is not a time zone', coalesce(p_zone, 'null')));
+    perform millrace.refuse(400, 'invalid_time_zone', format('%s is not a time zone', coalesce(left(p_zone, 100), 'null')));
   elsif exists (select from pg_catalog.pg_timezone_abbrevs a where a.abbrev = upper(p_zone)) then
     perform millrace.refuse(400, 'invalid_time_zone', format('%s is the abbreviation of an offset; name a place, such as Europe/Berlin', p_zone));
   elsif not exists (select from pg_catalog.pg_timezone_names n where lower(n.name) = lower(p_zone)) then
-    perform millrace.refuse(400, 'invalid_time_zone', format('%s is not a time zone', p_zone));
+    perform millrace.refuse(400, 'invalid_time_zone', format('%s is not a time zone', left(p_zone, 100)));
   end if;
 exception when invalid_parameter_value then
-  perform millrace.refuse(400, 'invalid_time_zone', format('%s is not a time zone', p_zone));
+  perform millrace.refuse(400, 'invalid_time_zone', format('%s is not a time zone', left(p_zone, 100)));
 end
 $$;
 

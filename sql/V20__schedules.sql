@@ -18,7 +18,10 @@
 --
 --   allow  it makes a job all the same
 --   skip   it makes none, and is recorded as skipped
---   queue  it makes a job that waits for the one before: they have a concurrency key, schedule:ID
+--   queue  it makes a job that waits for the one before: they have a concurrency key, schedule:ID, which holds within one queue. A
+--          schedule that is moved to another queue while its last job waits starts there at once
+--
+-- Only the schedule's newest job counts as the last one.
 --
 -- Times that are missed or skipped in a row are one row of history, so a week's outage of a schedule of every second is one row too.
 
@@ -72,7 +75,7 @@ create table millrace.schedule_run (
 );
 
 -- Serves retention.
-create index schedule_run_due on millrace.schedule_run (due_at);
+create index schedule_run_seen on millrace.schedule_run (seen_at);
 
 comment on table millrace.schedule_run is 'What became of each due time of each schedule, and the runs that were started by hand. It outlives its schedule.';
 comment on column millrace.schedule_run.until is 'Where the row stands for all due times from due_at on: up to, and without, this instant.';
@@ -476,15 +479,15 @@ create function millrace.is_transient(p_sqlstate text) returns boolean
 language sql immutable
 as $$ select left(p_sqlstate, 2) in ('40', '53', '55', '57', '58') or p_sqlstate = 'PT503' $$;
 
--- One round: enqueues what is due, at most max_jobs jobs (1 to 1000), those due for longest first, and returns how many it enqueued. Call it
--- from as many places as you like; whoever wants everything calls until it answers 0. No schedule gets more than its share of a round, so one
--- with a long backlog doesn't keep the others waiting. A round also ends at 8 MiB of payloads.
+-- One batch: of the schedules that are due up to 500, those due for longest first. Returns how many jobs it enqueued, and NULL where nothing is
+-- due that another call has not in hand. No schedule gets more than its share of a batch, so one with a long backlog doesn't keep the others
+-- waiting. A batch also ends at 8 MiB of payloads.
 --
--- A schedule that is refused (its queue has too many lanes, its time zone is gone) must not keep the others from running. So when a round is
+-- A schedule that is refused (its queue has too many lanes, its time zone is gone) must not keep the others from running. So when a batch is
 -- refused its schedules are written one by one, and the one that is refused by itself has its due times recorded as such.
-create function millrace.enqueue_due(max_jobs int default 1000) returns int
-language plpgsql security definer
-set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off
+create function millrace.enqueue_batch(p_max_jobs int) returns int
+language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
@@ -503,18 +506,15 @@ declare
   v_nexts      timestamptz[] := '{}'; -- when each is due again,
   v_runs       millrace.planned_run[] := '{}'; -- and what becomes of their due times
 begin
-  if enqueue_due.max_jobs is null or enqueue_due.max_jobs not between 1 and 1000 then
-    perform millrace.refuse(400, 'invalid_request', 'max_jobs is not from 1 to 1000');
-  end if;
   v_due := array(select s.id from millrace.schedule s
                   where s.next_run_at <= v_now
                   order by s.next_run_at, s.id
-                  limit least(enqueue_due.max_jobs, 500)
+                  limit least(p_max_jobs, 500)
                     for update skip locked);
   if v_due = '{}' then
-    return 0;
+    return null;
   end if;
-  v_share := greatest(1, enqueue_due.max_jobs / cardinality(v_due));
+  v_share := greatest(1, p_max_jobs / cardinality(v_due));
 
   foreach v_id in array v_due loop
     exit when v_bytes >= v_most_bytes;
@@ -534,7 +534,10 @@ begin
     v_nexts := v_nexts || v_next;
     foreach v_run in array v_own loop
       -- What is in the history was dealt with: next_run_at may have gone back with the clock.
-      if not exists (select from millrace.schedule_run r where r.schedule_id = v_id and r.due_at = v_run.due_at) then
+      if (select r.due_at = v_run.due_at or r.until > v_run.due_at
+            from millrace.schedule_run r
+           where r.schedule_id = v_id and r.due_at <= v_run.due_at and r.outcome <> 'manual'
+           order by r.due_at desc limit 1) is not true then
         v_runs := v_runs || v_run;
         v_bytes := v_bytes + case when v_run.request is null then 0 else v_size end;
       end if;
@@ -551,8 +554,6 @@ begin
   return millrace.write_one_by_one(v_done, v_nexts, v_runs, v_now);
 end
 $$;
-
-comment on function millrace.enqueue_due is 'Enqueues what schedules have due, each due time once whoever calls; returns how many jobs. Call it every minute or more often.';
 
 -- The same without the jobs: in their place the first of them stands as refused, for all until p_next.
 create function millrace.refused(p_runs millrace.planned_run[], p_next timestamptz, p_error text) returns millrace.planned_run[]
@@ -587,14 +588,37 @@ begin
 end
 $$;
 
--- Forgets what became of due times before p_before, at most p_limit rows. No guard goes with them: due times of long ago come no more.
+-- One round: enqueues what is due, at most max_jobs jobs (1 to 1000), and returns how many it enqueued. Call it from as many places as you
+-- like; whoever wants everything calls until it answers 0. A batch in which every schedule only skips or misses its time makes no job, and then the next
+-- one is looked at, up to 20 of them.
+create function millrace.enqueue_due(max_jobs int default 1000) returns int
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_jobs int;
+begin
+  if enqueue_due.max_jobs is null or enqueue_due.max_jobs not between 1 and 1000 then
+    perform millrace.refuse(400, 'invalid_request', 'max_jobs is not from 1 to 1000');
+  end if;
+  for v_batch in 1 .. 20 loop
+    v_jobs := millrace.enqueue_batch(enqueue_due.max_jobs);
+    exit when v_jobs is null or v_jobs > 0;
+  end loop;
+  return coalesce(v_jobs, 0);
+end
+$$;
+
+comment on function millrace.enqueue_due is 'Enqueues what schedules have due, each due time once whoever calls; returns how many jobs. Call it every minute or more often.';
+
+-- Forgets the rows of history that were written before p_before, at most p_limit of them. No guard goes with them: due times of before come no more.
 create function millrace.retire_schedule_runs(p_before timestamptz, p_limit int) returns void
 language sql
 set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
   delete from millrace.schedule_run
-   where ctid = any (array(select r.ctid from millrace.schedule_run r where r.due_at < p_before
-                            order by r.due_at limit p_limit for update skip locked))
+   where ctid = any (array(select r.ctid from millrace.schedule_run r where r.seen_at < p_before
+                            order by r.seen_at limit p_limit for update skip locked))
 $$;
 
 -- {limit?} -> {enqueued}: one round.

@@ -513,6 +513,19 @@ async fn history_ends_when_its_time_is_over() {
     assert_eq!(history(&database, "s").await, [""; 0]);
 }
 
+/// Its time begins when it was written, however long ago it was due.
+#[tokio::test]
+async fn what_a_round_says_of_a_long_outage_is_kept() {
+    let database = at_begin().await;
+    create(&database, "'s', '0 0 * * *', 'q', 't'").await;
+    assert_eq!(round_at(&database, "2031-05-10 12:00:00+00").await, 1);
+    database.run("select millrace.housekeep()").await;
+    assert_eq!(
+        history(&database, "s").await,
+        ["06 00:00:00..10 00:00:00 missed", "10 00:00:00 enqueued"]
+    );
+}
+
 /// The clients' role works through the typed functions, the functions' role through one of `millrace_api`.
 #[tokio::test]
 async fn the_roles_have_what_they_need_and_no_more() {

@@ -451,10 +451,13 @@ async fn without_its_guards_a_due_time_makes_two_jobs() {
     let _permit = queue::crowd(10).await;
     let database = Database::fresh().await;
     database
-        .rewrite_function("millrace.enqueue_due(int)", "for update skip locked", "")
+        .rewrite_function("millrace.enqueue_batch(int)", "for update skip locked", "")
         .await;
     database
-        .run("alter table millrace.schedule_run drop constraint schedule_run_pkey")
+        .run(
+            "alter table millrace.schedule_run drop constraint schedule_run_pkey;
+             create index on millrace.schedule_run (schedule_id, due_at)",
+        )
         .await;
     let days = Days {
         from: "2031-03-28 23:00:00+00",

@@ -197,6 +197,37 @@ async fn a_clock_that_steps_back_makes_no_due_time_come_again() {
 }
 
 #[tokio::test]
+async fn what_a_row_of_history_stands_for_was_dealt_with_too() {
+    let database = at_begin().await;
+    create(&database, "'s', '* * * * *', 'q', 't', catch_up => 'none'").await;
+    assert_eq!(round_at(&database, "2031-03-05 13:00:00+00").await, 3);
+    let before = history(&database, "s").await;
+    assert_eq!(before[0], "05 12:01:00..05 12:58:00 missed");
+    database.stop_clock_at("2031-03-05 12:30:00+00").await;
+    database
+        .run("select millrace.pause_schedule('s'); select millrace.resume_schedule('s')")
+        .await;
+    assert_eq!(round_at(&database, "2031-03-05 12:32:30+00").await, 0);
+    assert_eq!(history(&database, "s").await, before);
+}
+
+/// Those that make no job now are as many as fit into a round, and were due before the one that does.
+#[tokio::test]
+async fn those_that_skip_their_time_don_t_end_the_round() {
+    let database = at_begin().await;
+    create_many(&database, 600, "'* * * * *', 'q', 't', overlap => 'skip'").await;
+    while round_at(&database, "2031-03-05 12:01:00+00").await > 0 {}
+    create(&database, "'last', '* * * * *', 'q', 't'").await;
+    assert_eq!(round_at(&database, "2031-03-05 12:02:00+00").await, 1);
+    assert_eq!(history(&database, "last").await, ["05 12:02:00 enqueued"]);
+    let due = count(
+        &database,
+        "schedule where next_run_at <= '2031-03-05 12:02:00+00'",
+    );
+    assert_eq!(due.await, 0);
+}
+
+#[tokio::test]
 async fn a_long_backlog_leaves_the_others_their_turn() {
     let database = at_begin().await;
     create(
