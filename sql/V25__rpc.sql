@@ -33,7 +33,10 @@ from (values ('claim_next_job', 'uuid, text', 'work', '{"p_worker": "worker_id",
              ('enqueue_cron_tasks', '', 'tick', '{}')) as f (name, types, scope, aliases);
 
 -- The functions' own schema, for applications that make their calls over HTTP instead of a connection: as a whole, since
--- a function there is one request by definition, and only for callers who may do everything.
+-- a function there is one request by definition. Whoever may call this profile may do everything, since some of these functions
+-- are not for requests but for components: one notes the keys that tokens are checked with, so its caller can make tokens of any role.
+-- The scope `all` is therefore given to nobody but the application's API key, tokens of the role service_role, and stored keys of the
+-- scope `all`; a token of the role worker has every other scope.
 insert into millrace.rpc_function (profile, schema_name, function_name, argument_types, scope)
 values ('millrace_api', 'millrace_api', '*', 'jsonb', 'all');
 

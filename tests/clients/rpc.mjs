@@ -67,9 +67,11 @@ assert.deepEqual([retry.completed, retry.scheduled_retry, retry.next_job_id], [f
 // The runbook: one job, or none; the parameters by either name.
 const worker = "00000000-0000-4000-8000-000000000001";
 const other = "00000000-0000-4000-8000-000000000002";
-const claimed = await answer(jobs.rpc("claim_next_job", { worker_id: worker }).maybeSingle());
+const claimed = await answer(jobs.rpc("claim_next_job", { worker_id: worker }).select().maybeSingle());
 assert.deepEqual([claimed.job_type, claimed.status, claimed.locked_by, claimed.payload], ["ocr", "processing", worker, { page: 1 }]);
 assert.equal(await answer(jobs.rpc("claim_next_job", { p_worker: worker, p_job_type: "ocr" }).maybeSingle()), null);
+assert.equal(await answer(jobs.rpc("claim_next_job", { worker_id: worker }).select().maybeSingle()), null);
+assert.deepEqual(await answer(jobs.rpc("claim_next_job", { worker_id: worker }).select("*")), []);
 assert.deepEqual(await answer(jobs.rpc("claim_next_job", { worker_id: worker })), []);
 assert.deepEqual(await refusal(jobs.rpc("claim_next_job", { worker_id: worker }).single()), {
   status: 406, code: "PGRST116", message: "Cannot coerce the result to a single JSON object", details: "The result contains 0 rows", hint: null,
@@ -98,6 +100,7 @@ assert.deepEqual([read.status, read.code], [405, "25006"]);
 calls += 1;
 assert.equal((await service.rpc("fetch_next_task", { worker_id }, { head: true })).status, 405);
 assert.equal((await refusal(jobs.rpc("claim_next_job", { worker_id: worker }).select("id"))).code, "PGRST127");
+assert.equal((await refusal(jobs.rpc("claim_next_job", { worker_id: worker }).limit(1))).code, "PGRST127");
 assert.equal((await refusal(jobs.rpc("claim_next_job", { worker_id: worker }).csv())).code, "PGRST107");
 calls += 1;
 await assert.rejects(async () => service.rpc("fetch_next_task", { worker_id: "" }).throwOnError(), (error) => {

@@ -64,6 +64,7 @@ UUID = "00000000-0000-4000-8000-000000000001"
 claimed = answer(jobs.rpc("claim_next_job", {"worker_id": UUID}).single())
 assert (claimed["job_type"], claimed["status"], claimed["payload"]) == ("ocr", "processing", {"page": 1}), claimed
 assert answer(jobs.rpc("claim_next_job", {"p_worker": UUID, "p_job_type": "ocr"})) == []
+assert answer(jobs.rpc("claim_next_job", {"worker_id": UUID}).select("*")) == []
 none = refusal(jobs.rpc("claim_next_job", {"worker_id": UUID}).single())
 assert (none[0], none[2]) == ("PGRST116", "The result contains 0 rows"), none
 answer(jobs.rpc("resolve_job", {"p_job_id": claimed["id"], "p_worker": UUID, "p_success": True}))

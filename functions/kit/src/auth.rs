@@ -118,12 +118,12 @@ impl Rules {
         };
         match (key, &self.api_key, &self.tokens) {
             (Some(key), Some(expected), _) => match is_key(key.as_bytes(), expected) {
-                true => Ok(Role::Worker),
+                true => Ok(Role::Service),
                 false => Err(invalid_key()),
             },
             (Some(_), None, None) => Err(invalid_key()),
             (_, _, tokens) => match (bearer_token(headers), tokens) {
-                (Ok(Some(key)), _) if self.is_api_key(key) => Ok(Role::Worker),
+                (Ok(Some(key)), _) if self.is_api_key(key) => Ok(Role::Service),
                 (_, None) | (Ok(None), _) => Err(self.missing()),
                 (Ok(Some(token)), Some(tokens)) => tokens.verify(token).await,
                 (Err(problem), _) => Err(problem),
@@ -279,16 +279,16 @@ mod tests {
     fn a_key_or_a_token_will_do_when_no_token_is_required() {
         let rules = rules(SECRET, "0", KEY);
         let bearer = format!("bearer {}", token());
-        assert_eq!(role(&rules, &[("x-api-key", KEY)]), Ok(Role::Worker));
+        assert_eq!(role(&rules, &[("x-api-key", KEY)]), Ok(Role::Service));
         assert_eq!(
             role(&rules, &[("authorization", &bearer)]),
-            Ok(Role::Worker)
+            Ok(Role::Service)
         );
-        assert_eq!(role(&rules, &[("apikey", &token())]), Ok(Role::Worker));
+        assert_eq!(role(&rules, &[("apikey", &token())]), Ok(Role::Service));
         // As Supabase's clients send whatever key they have.
         let key = format!("Bearer {KEY}");
         let both = [("apikey", KEY), ("authorization", key.as_str())];
-        assert_eq!(role(&rules, &both), Ok(Role::Worker));
+        assert_eq!(role(&rules, &both), Ok(Role::Service));
         for (headers, code) in [
             (vec![], "missing_credentials"),
             (vec![("x-api-key", "the kez")], "invalid_api_key"),
@@ -324,7 +324,7 @@ mod tests {
             ("x-api-key", "whatever"),
             ("authorization", bearer.as_str()),
         ];
-        assert_eq!(role(&rules, &both), Ok(Role::Worker));
+        assert_eq!(role(&rules, &both), Ok(Role::Service));
     }
 
     #[test]

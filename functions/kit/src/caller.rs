@@ -10,6 +10,8 @@ use crate::answer::Problem;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Everything.
+    Service,
+    /// Every route, but not the database's functions as our own components call them ([`Scope::All`]).
     Worker,
     /// The routes that only read.
     Reader,
@@ -22,7 +24,8 @@ impl Role {
     /// `authenticated`: every user of a Supabase project has these, and jobs are not theirs to read.
     pub fn of_claim(claim: Option<&str>) -> Self {
         match claim {
-            Some("service_role" | "worker") => Self::Worker,
+            Some("service_role") => Self::Service,
+            Some("worker") => Self::Worker,
             Some("reader") => Self::Reader,
             _ => Self::Nobody,
         }
@@ -31,7 +34,8 @@ impl Role {
     /// Whether the role includes `scope`.
     pub fn has(self, scope: Scope) -> bool {
         match self {
-            Self::Worker => true,
+            Self::Service => true,
+            Self::Worker => scope != Scope::All,
             Self::Reader => matches!(scope, Scope::Read | Scope::Metrics),
             Self::Nobody => false,
         }
@@ -54,7 +58,8 @@ pub enum Scope {
     Metrics,
     /// Having the due schedules enqueued and the housekeeping done.
     Tick,
-    /// Everything: calling the database's functions as our own components do.
+    /// Everything: calling the database's functions as our own components do, those among them that keep the keys which tokens
+    /// are checked with.
     All,
 }
 
@@ -132,7 +137,8 @@ mod tests {
     fn roles_have_the_scopes_that_they_should() {
         use Scope::{All, Enqueue, Metrics, Operate, Read, Tick, Work};
         for scope in [Enqueue, Work, Read, Operate, Metrics, Tick, All] {
-            assert!(Role::Worker.has(scope), "{scope:?}");
+            assert!(Role::Service.has(scope), "{scope:?}");
+            assert_eq!(Role::Worker.has(scope), scope != All, "{scope:?}");
             let reads = matches!(scope, Read | Metrics);
             assert_eq!(Role::Reader.has(scope), reads, "{scope:?}");
             assert!(!Role::Nobody.has(scope), "{scope:?}");

@@ -160,7 +160,7 @@ mod tests {
     fn the_role_is_read_from_the_claim() {
         let exp = get_current_timestamp() + 60;
         for (role, expected) in [
-            (json!("service_role"), Role::Worker),
+            (json!("service_role"), Role::Service),
             (json!("worker"), Role::Worker),
             (json!("authenticated"), Role::Nobody),
             (json!("reader"), Role::Reader),

@@ -66,7 +66,7 @@ fn security_schemes() -> Value {
             "scheme": "bearer",
             "bearerFormat": "JWT",
             "description": "A JSON Web Token, such as a Supabase service-role key, or a stored API key (`mr_…`). The token's `role` \
-                            decides: `service_role` and `worker` may do everything, `reader` may read, and others nothing.",
+                            decides: `service_role` may do everything, `worker` all but call the functions of `millrace_api` at `/rpc`, `reader` may read, and others nothing.",
         },
         "apiKey": {
             "type": "apiKey",

@@ -20,7 +20,8 @@ lease_id, succeeded, error_code?, error_message?, base_delay_seconds?)`, `extend
 lease_seconds?)`. Under `public`, the default: `claim_next_job(worker_id, job_type?)`, `resolve_job(job_id, worker_id, success, error?)`, \
 `enqueue_cron_tasks()`. Under `millrace_api`, for other applications of ours: its functions, which take the whole body.
 
-Needs the scope `work`, for `enqueue_cron_tasks` the scope `tick`, and for `millrace_api` all of them. Query parameters are refused.";
+Needs the scope `work`, for `enqueue_cron_tasks` the scope `tick`, and for `millrace_api` all of them, which a token of the \
+role `worker` has not. Query parameters are refused, but for `select=*`.";
 
 /// What each status of a refusal means.
 const REFUSALS: [(u16, &str); 13] = [
@@ -79,6 +80,8 @@ fn operation(schemas: &mut Schemas, id: &str) -> Value {
               "example": "fetch_next_task" },
             { "name": "Content-Profile", "in": "header", "required": false, "description": profile,
               "schema": { "type": "string", "enum": ["public", "service_api", "millrace_api"] }, "example": "service_api" },
+            { "name": "select", "in": "query", "required": false, "description": "All of the result; clients add it.",
+              "schema": { "type": "string", "enum": ["*"] } },
             { "name": "Prefer", "in": "header", "required": false, "description": "`count=exact`, `handling=strict` (RFC 7240).",
               "schema": { "type": "string" } },
         ],

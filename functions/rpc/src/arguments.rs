@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use millrace_kit::json::Json;
+use millrace_kit::json::{Json, MAX_DEPTH};
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -44,11 +44,12 @@ impl Arguments {
             .map_err(|_| no_json())
     }
 
-    /// The names of the fields, in the alphabet's order.
+    /// The names of the fields, in the alphabet's order. As with PostgREST there are none in a `null`, a text, a number, a
+    /// boolean, and an empty array.
     ///
     /// # Errors
-    /// 400 `PGRST102` if the body isn't one object, or nothing that jsonb can hold. (PostgREST takes an array of objects, and a field twice, and calls with what
-    /// it finds first or last.)
+    /// 400 `PGRST102` if the body is nothing that jsonb can hold, an array of anything but objects, or has a field twice, where
+    /// PostgREST takes the last one; 400 `PGRST127` for an array of objects, of which PostgREST takes one.
     pub fn keys(&self) -> Result<Vec<String>, Refusal> {
         let Fields(fields) = self.fields()?;
         let mut keys: Vec<_> = fields.into_iter().map(|(key, _)| key).collect();
@@ -56,14 +57,18 @@ impl Arguments {
         Ok(keys)
     }
 
-    /// The arguments as the function takes them. Named ones are such as jsonb can hold. What a whole body holds is not looked at:
-    /// it comes from callers who may do everything, our own components, which have looked at what their clients sent.
+    /// The arguments as the function takes them. Named ones are such as jsonb can hold. Of a whole body only the depth is
+    /// bounded; what else jsonb can't hold is Postgres' to refuse.
     ///
     /// # Errors
     /// If they don't fit.
     pub fn fit<'a>(&self, function: &'a Function) -> Result<Given<'a>, Mismatch> {
         if function.takes_whole_body() {
-            return Ok(Given::Whole(self.0.get().to_owned()));
+            let body = self.0.get();
+            return match is_deeper(body, WHOLE_BODY_DEPTH) {
+                true => Err(Mismatch::Refused(no_json())),
+                false => Ok(Given::Whole(body.to_owned())),
+            };
         }
         let Fields(fields) = self.fields().map_err(Mismatch::Refused)?;
         let keys: Vec<_> = fields.iter().map(|(key, _)| key.as_str()).collect();
@@ -92,9 +97,52 @@ impl Arguments {
     fn fields(&self) -> Result<Fields<'_>, Refusal> {
         let text = self.0.get();
         serde_json::from_str::<Json>(text).map_err(|_| no_json())?;
-        serde_json::from_str(text)
-            .map_err(|_| Refusal::body("All object keys must match".to_owned()))
+        match text.as_bytes().first() {
+            Some(b'{') => serde_json::from_str(text).map_err(|_| {
+                let message = "A field of the body is there twice, or there are too many of them";
+                Refusal::body(message.to_owned())
+            }),
+            Some(b'[') => no_fields_of_array(text),
+            _ => Ok(Fields(Vec::new())),
+        }
     }
+}
+
+/// The arguments in an array: none, if nothing is in it.
+fn no_fields_of_array<'a>(text: &'a str) -> Result<Fields<'a>, Refusal> {
+    let elements: Vec<&'a RawValue> = serde_json::from_str(text).map_err(|_| no_json())?;
+    if elements.is_empty() {
+        return Ok(Fields(Vec::new()));
+    }
+    match elements.iter().all(|it| it.get().starts_with('{')) {
+        true => Err(Refusal::not_implemented(
+            "An array of objects is not supported as arguments".to_owned(),
+        )),
+        false => Err(Refusal::body("All object keys must match".to_owned())),
+    }
+}
+
+/// How deeply a whole body may nest: our own components put their clients' values, which have been looked at, into requests
+/// that are a few levels deep themselves. It is far from where Postgres' parser, which recurses, gives up.
+const WHOLE_BODY_DEPTH: usize = MAX_DEPTH + 16;
+
+/// Whether well-formed JSON has arrays and objects nested more than `most` levels deep.
+fn is_deeper(text: &str, most: usize) -> bool {
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    for byte in text.bytes() {
+        match (in_text, byte) {
+            (true, _) if escaped => escaped = false,
+            (true, b'\\') => escaped = true,
+            (_, b'"') => in_text = !in_text,
+            (false, b'[' | b'{') => depth += 1,
+            (false, b']' | b'}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > most {
+            return true;
+        }
+    }
+    false
 }
 
 fn no_json() -> Refusal {
@@ -140,6 +188,8 @@ const MOST_FIELDS: usize = 100;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const TWICE: &str = "A field of the body is there twice, or there are too many of them";
 
     fn function() -> Function {
         let parameter = |name: &str, required| serde_json::json!({"name": name, "required": required, "column": "c", "argument": "a"});
@@ -191,12 +241,29 @@ mod tests {
         }
         let many = (0..=MOST_FIELDS).map(|n| format!("\"{n}\":1"));
         let many = format!("{{{}}}", many.collect::<Vec<_>>().join(","));
-        for other in ["[]", "[{\"id\":1}]", "7", r#"{"id":1,"id":1}"#, &many] {
-            assert_eq!(
-                fit(other),
-                Err("All object keys must match".to_owned()),
-                "{other}"
-            );
+        for (other, message) in [
+            ("[7]", "All object keys must match"),
+            ("[{\"id\":1}, 7]", "All object keys must match"),
+            ("[{\"id\":1}]", "Feature not implemented"),
+            (r#"{"id":1,"id":1}"#, TWICE),
+            (&many, TWICE),
+        ] {
+            assert_eq!(fit(other), Err(message.to_owned()), "{other}");
+        }
+        for nothing in ["[]", "[ ]", "7", "null", "\"id\"", "false"] {
+            assert_eq!(fit(nothing), Err(String::new()), "{nothing}: no names");
+        }
+    }
+
+    #[test]
+    fn depth_is_of_arrays_and_objects_alone() {
+        for (text, deeper) in [
+            ("7", false),
+            (r#"[{"a":[]}]"#, true),
+            (r#"[{"a":1},{"b":2},[]]"#, false),
+            (r#"["[[[\"[[", "\\", {}]"#, false),
+        ] {
+            assert_eq!(is_deeper(text, 2), deeper, "{text}");
         }
     }
 }

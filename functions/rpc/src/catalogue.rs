@@ -132,17 +132,21 @@ impl std::ops::Deref for Known {
     }
 }
 
-/// The catalogue as the instance knows it, else as the database has it.
+/// The catalogue as the instance knows it.
+pub fn kept() -> Option<Known> {
+    let cache = cache();
+    let kept = cache.as_ref().filter(|kept| kept.at.elapsed() < KEPT)?;
+    Some(Known {
+        catalogue: kept.catalogue.clone(),
+        new: false,
+    })
+}
+
+/// The catalogue as the database has it.
 ///
 /// # Errors
 /// As PostgREST where it cannot read its schema cache: 503 `PGRST000` without a connection, 503 `PGRST002` otherwise.
 pub async fn read() -> Result<Known, Refusal> {
-    if let Some(kept) = cache().as_ref().filter(|kept| kept.at.elapsed() < KEPT) {
-        return Ok(Known {
-            catalogue: kept.catalogue.clone(),
-            new: false,
-        });
-    }
     let statement = "select millrace_api.rpc_catalogue($1::text::jsonb)::text";
     let text = database::query_text("rpc_catalogue", statement, vec!["{}".to_owned()])
         .await
@@ -161,9 +165,4 @@ pub async fn read() -> Result<Known, Refusal> {
         catalogue,
         new: true,
     })
-}
-
-/// Lets the next request read it anew.
-pub fn forget() {
-    *cache() = None;
 }

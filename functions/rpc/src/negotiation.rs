@@ -18,31 +18,38 @@ const RESERVED: [&str; 8] = [
     "or",
 ];
 
-/// The profile that is asked for, else the default one. PostgREST looks at `Content-Profile` for a POST and at `Accept-Profile` for
+/// The profile that is asked for, if one is. PostgREST looks at `Content-Profile` for a POST and at `Accept-Profile` for
 /// a GET; here a POST may have either, since service_api's own document sends the other one.
-///
-/// # Errors
-/// 406 `PGRST106` for an unknown one.
-pub fn profile(head: &Parts, known: &[String]) -> Result<String, Refusal> {
+pub fn asked_profile(head: &Parts) -> Option<String> {
     let header = |name: &str| head.headers.get(name);
     let asked = match head.method {
         Method::POST => header("content-profile").or_else(|| header("accept-profile")),
         _ => header("accept-profile"),
     };
-    let Some(asked) = asked else {
-        return Ok(known.first().cloned().unwrap_or_default());
+    asked.map(|asked| String::from_utf8_lossy(asked.as_bytes()).into_owned())
+}
+
+/// That profile, else the default one.
+///
+/// # Errors
+/// 406 `PGRST106` for an unknown one.
+pub fn profile<'a>(asked: Option<&str>, known: &'a [String]) -> Result<&'a str, Refusal> {
+    let found = match asked {
+        Some(asked) => known.iter().find(|profile| *profile == asked),
+        None => known.first(),
     };
-    let asked = String::from_utf8_lossy(asked.as_bytes());
-    match known.iter().find(|profile| **profile == asked) {
-        Some(profile) => Ok(profile.clone()),
-        None => Err(Refusal::schema(&asked, known)),
+    match found {
+        Some(profile) => Ok(profile),
+        None => Err(Refusal::schema(asked.unwrap_or_default(), known)),
     }
 }
 
-/// Refuses a query string: filters, orders and the like have no effect on a call here, and are not to be ignored.
+/// Refuses a query string: filters, orders and the like have no effect on a call here, and are not to be ignored. What asks for
+/// all columns, as clients do that end a call with `.select()`, asks for nothing.
 pub fn no_query(head: &Parts) -> Result<(), Refusal> {
     let query = head.uri.query().unwrap_or_default();
-    match form_urlencoded::parse(query.as_bytes()).next() {
+    let mut asked = form_urlencoded::parse(query.as_bytes());
+    match asked.find(|(name, value)| (name.as_ref(), value.as_ref()) != ("select", "*")) {
         None => Ok(()),
         Some((name, _)) => Err(Refusal::not_implemented(format!(
             "The query parameter '{name}' is not supported on RPC"

@@ -7,7 +7,7 @@ use millrace_kit::Problem;
 use millrace_kit::database::Failure;
 use serde::Serialize;
 
-use crate::catalogue::{Catalogue, Function};
+use crate::catalogue::Catalogue;
 use crate::response::METHODS;
 use crate::similar::most_similar;
 
@@ -21,14 +21,22 @@ pub struct Refusal {
     hint: Option<String>,
     /// What the catalogue said is no longer so.
     stale: bool,
+    /// A stored key may not have been checked yet.
+    precedes_admission: bool,
 }
+
+/// A name that is longer, in bytes, is none of Postgres'.
+const LONGEST_NAME: usize = 63;
+
+/// How many names of arguments a refusal repeats.
+const MOST_NAMES: usize = 20;
 
 /// The message of whatever is not for clients.
 const NOT_TOLD: &str = "The request could not be served";
 
 /// The profile of another application's components, which need to tell our refusal of their key from what a function raises for
 /// their own callers: that one is refused as PostgREST refuses tokens.
-const OWN_PROFILE: &str = "millrace_api";
+pub const OWN_PROFILE: &str = "millrace_api";
 
 impl Refusal {
     fn new(status: u16, code: impl Into<String>, message: impl Into<String>) -> Self {
@@ -39,6 +47,7 @@ impl Refusal {
             details: None,
             hint: None,
             stale: false,
+            precedes_admission: true,
         }
     }
 
@@ -120,7 +129,7 @@ impl Refusal {
         keys: &[&str],
         whole: &str,
     ) -> Self {
-        let list = keys.join(", ");
+        let (list, name) = (listed(keys), &shortened(name));
         let (with, searched) = match keys.len() {
             0 => (
                 " without parameters".to_owned(),
@@ -150,7 +159,7 @@ impl Refusal {
     }
 
     /// What the kit says about who is asking.
-    pub fn admission(problem: &Problem, profile: &str, function: Option<&Function>) -> Self {
+    pub fn admission(problem: &Problem, profile: &str, function: &str) -> Self {
         let (status, code) = (problem.status().as_u16(), problem.code());
         if status >= 500 {
             // It is not the caller's fault, and the log says what it is.
@@ -162,10 +171,7 @@ impl Refusal {
         }
         if profile == OWN_PROFILE {
             return match (status, code) {
-                (403, _) => {
-                    let name = function.map_or(OWN_PROFILE, |function| function.name.as_str());
-                    Self::denied(name)
-                }
+                (403, _) => Self::denied(function),
                 (_, "missing_credentials") => {
                     Self::new(401, "PGRST302", "Anonymous access is disabled")
                 }
@@ -186,7 +192,7 @@ impl Refusal {
         Self::new(
             403,
             "42501",
-            format!("permission denied for function {name}"),
+            format!("permission denied for function {}", shortened(name)),
         )
     }
 
@@ -209,8 +215,20 @@ impl Refusal {
         }
     }
 
-    /// What came of the statement that called `function`.
+    /// What came of the statement that called `function`, or of one that checked a key for it.
     pub fn database(failure: Failure, profile: &str, function: &str) -> Self {
+        // The key's check raises, and then the function; whatever Postgres says by itself it may say before.
+        let precedes_admission = match &failure {
+            Failure::Raised { sqlstate, .. } => !is_raised(sqlstate),
+            _ => false,
+        };
+        Self {
+            precedes_admission,
+            ..Self::of_failure(failure, profile, function)
+        }
+    }
+
+    fn of_failure(failure: Failure, profile: &str, function: &str) -> Self {
         match failure {
             Failure::Unavailable => Self::unavailable(),
             Failure::Misconfigured => Self::misconfigured(),
@@ -272,6 +290,11 @@ impl Refusal {
         Self::new(500, "PGRSTX00", NOT_TOLD)
     }
 
+    /// Whether it may have been found before a stored key was checked, which then is to be done: it is for nobody else's eyes.
+    pub fn precedes_admission(&self) -> bool {
+        self.precedes_admission
+    }
+
     /// Whether it may be that the function was replaced since the catalogue was read. The statement had no effect.
     pub fn is_stale(&self) -> bool {
         self.stale
@@ -319,18 +342,24 @@ const ADMISSION_FAILED: &str = "Service API Failed";
 /// its parameter's type, as PostgREST's clients know it.
 fn is_for_clients(sqlstate: &str) -> bool {
     let converting = ["22P02", "22P05", "22003", "22007", "22008"];
-    sqlstate == "P0001" || sqlstate.starts_with("PT") || converting.contains(&sqlstate)
+    is_raised(sqlstate) || converting.contains(&sqlstate)
+}
+
+/// Whether our functions raise it.
+fn is_raised(sqlstate: &str) -> bool {
+    sqlstate == "P0001" || sqlstate.starts_with("PT")
 }
 
 /// The status of a SQLSTATE, by PostgREST's table. Without the cases that can't arise here: the functions that are called know
-/// no roles of tokens.
+/// no roles of tokens. And 42725 is 500: somebody made an overload of a listed function that takes the same arguments, which is
+/// none of the client's doing. (PostgREST would have the client choose, 300 `PGRST203`; here nothing can be reached but the listed one.)
 fn status(sqlstate: &str) -> u16 {
     match sqlstate {
         "23503" | "23505" => 409,
         "25006" => 405,
         "42501" => 403,
         "42883" | "42P01" => 404,
-        "21000" | "42P17" | "53400" => 500,
+        "21000" | "42725" | "42P17" | "53400" => 500,
         "57P01" => 503,
         "P0001" => 400,
         _ => match sqlstate.get(..2).unwrap_or_default() {
@@ -350,6 +379,27 @@ fn raised_status(sqlstate: &str) -> u16 {
     named
         .filter(|status| (400..600).contains(status))
         .unwrap_or(500)
+}
+
+/// A name as a refusal repeats it.
+fn shortened(name: &str) -> String {
+    match name.char_indices().find(|(at, _)| *at >= LONGEST_NAME) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
+}
+
+/// Names of arguments as a refusal repeats them.
+fn listed(keys: &[&str]) -> String {
+    let mut names: Vec<_> = keys
+        .iter()
+        .take(MOST_NAMES)
+        .map(|it| shortened(it))
+        .collect();
+    if keys.len() > MOST_NAMES {
+        names.push("…".to_owned());
+    }
+    names.join(", ")
 }
 
 /// What may have been meant: the parameters of the function, if there is one of this name, else a function.
@@ -400,6 +450,7 @@ mod tests {
             ("40001", 500),
             ("42501", 403),
             ("42601", 400),
+            ("42725", 500),
             ("42883", 404),
             ("42P01", 404),
             ("53300", 503),
@@ -415,6 +466,16 @@ mod tests {
         ] {
             assert_eq!(status(sqlstate), expected, "{sqlstate}");
         }
+    }
+
+    #[test]
+    fn names_are_not_repeated_without_bound() {
+        let long = "é".repeat(32);
+        assert_eq!(shortened(&long[..62]), long[..62]);
+        assert_eq!(shortened(&(long.clone() + "x")), format!("{long}…"));
+        assert_eq!(listed(&["a", "b"]), "a, b");
+        let many = listed(&["a"; 1000]);
+        assert_eq!(many.len(), 3 * MOST_NAMES + "…".len());
     }
 
     #[test]

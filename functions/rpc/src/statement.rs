@@ -1,4 +1,5 @@
 //! The one statement of a call. It is made of the catalogue's quoted identifiers and of numbered parameters, all of them texts.
+//! Every function and operator has its schema: a database's owner may have anything of these names in `public`.
 
 use crate::arguments::Given;
 use crate::catalogue::{Function, Returns};
@@ -36,7 +37,7 @@ pub fn of(
     let mut scans = Vec::new();
     if let Some(columns) = columns {
         scans.push(format!(
-            "json_to_record($1::text::json) as given ({columns})"
+            "pg_catalog.json_to_record($1::text::json) as given ({columns})"
         ));
     }
     if let Some(admission) = admission {
@@ -61,13 +62,18 @@ pub fn of(
 /// The number of rows and the result, of what is `called` in the query inside.
 fn result(returns: Returns, format: Format) -> &'static str {
     match (returns, format) {
-        (Returns::Void, _) => "'1 ' || coalesce(called::text, '')",
-        (Returns::One, _) => "'1 ' || coalesce(to_json(called)::text, 'null')",
-        (Returns::Set, Format::Json) => "count(*) || ' ' || coalesce(json_agg(called)::text, '[]')",
+        (Returns::Void, _) => "pg_catalog.concat('1 ', called::text)",
+        (Returns::One, _) => {
+            "pg_catalog.concat('1 ', coalesce(pg_catalog.to_json(called)::text, 'null'))"
+        }
+        (Returns::Set, Format::Json) => {
+            "pg_catalog.concat(pg_catalog.count(*), ' ', coalesce(pg_catalog.json_agg(called)::text, '[]'))"
+        }
         // It raises unless there is exactly one, and then nothing has happened.
         (Returns::Set, Format::Object) => {
-            "case when count(*) = 1 then '1 ' || (json_agg(called) -> 0)::text \
-             else millrace_api.rpc_single(jsonb_build_object('rows', count(*)))::text end"
+            "case when pg_catalog.count(*) operator(pg_catalog.=) 1 \
+             then pg_catalog.concat('1 ', (pg_catalog.json_agg(called) operator(pg_catalog.->) 0)::text) \
+             else millrace_api.rpc_single(pg_catalog.jsonb_build_object('rows', pg_catalog.count(*)))::text end"
         }
     }
 }

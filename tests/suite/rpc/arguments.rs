@@ -172,6 +172,23 @@ async fn names_that_fit_no_function_are_refused() {
 }
 
 #[tokio::test]
+async fn a_refusal_does_not_repeat_all_that_was_sent() {
+    let app = shapes().await;
+    let long = "x".repeat(100_000);
+    let many: serde_json::Map<_, _> = (0..100)
+        .map(|n| (format!("{n}{}", "x".repeat(1000)), Value::Null))
+        .collect();
+    for arguments in [json!({&long: 1}), Value::Object(many)] {
+        for function in ["sum", &"f".repeat(2000)] {
+            let answer = answer(&app, function, &arguments).await;
+            assert_eq!((answer.status, answer.code().as_str()), (404, "PGRST202"));
+            println!("a refusal of {} bytes", answer.text.len());
+            assert!(answer.text.len() < 4000, "{}", answer.text);
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_runbooks_parameters_have_two_names() {
     let app = shapes().await;
     let worker = "00000000-0000-4000-8000-000000000001";
@@ -235,15 +252,35 @@ async fn a_body_that_holds_no_arguments_is_refused() {
     }
     let not_utf8 = send(json, vec![b'{', 0xff, b'}']).await;
     assert_eq!(not_utf8.code(), "PGRST102");
-    // PostgREST takes an array of objects, and of two fields of a name the last one: what is meant by that is anybody's guess.
-    for body in ["[]", "[{\"a\":1}]", "7", "null", "{\"a\":1,\"a\":1}"] {
-        let refused = refusal(
-            "PGRST102",
-            "All object keys must match",
-            Value::Null,
-            Value::Null,
-        );
+    let keys = "All object keys must match";
+    // PostgREST takes the last one: what is meant by that is anybody's guess.
+    let twice = "A field of the body is there twice, or there are too many of them";
+    for (body, message) in [
+        ("[7]", keys),
+        ("[{\"a\":1}, null]", keys),
+        ("{\"a\":1,\"a\":1}", twice),
+    ] {
+        let refused = refusal("PGRST102", message, Value::Null, Value::Null);
         assert_refused(&send(json, body.into()).await, 400, &refused);
+    }
+    let refused = refusal(
+        "PGRST127",
+        "Feature not implemented",
+        json!("An array of objects is not supported as arguments"),
+        Value::Null,
+    );
+    assert_refused(&send(json, "[{\"a\":1}]".into()).await, 400, &refused);
+    // As with PostgREST these have no fields, so they are no arguments.
+    for body in ["null", "7", "\"a\"", "true", "[]"] {
+        let nameless = send(json, body.into()).await;
+        assert_eq!(nameless.status, 404, "{body}");
+        let message =
+            "Could not find the function public.sum without parameters in the schema cache";
+        assert_eq!(nameless.json()["message"], message, "{body}");
+        // The document knows of objects only, so this is not held against it.
+        let request = app.api.request(Method::POST, "/rpc/unknown").body(body);
+        let called = request.send().await.expect("an answer");
+        assert_eq!(called.text().await.expect("a body"), "null", "{body}");
     }
     for media_type in [
         "text/csv",
@@ -302,14 +339,18 @@ async fn a_body_that_holds_no_arguments_is_refused() {
 
     // Our own components have looked at what their clients nest, and put it deeper.
     let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
-    let request = app.api.request(Method::POST, "/rpc/echo").body(nested(200));
+    let request = app.api.request(Method::POST, "/rpc/echo").body(nested(143));
     let deep = request.send().await.expect("an answer").text().await;
-    assert_eq!(deep.expect("a body").replace(' ', ""), nested(200));
-    let bottomless = app.api.post_text("/rpc/echo", nested(500_000)).await;
-    assert_eq!(
-        (bottomless.status, bottomless.code().as_str()),
-        (500, "54001")
-    );
+    assert_eq!(deep.expect("a body").replace(' ', ""), nested(143));
+    for depth in [144, 500_000] {
+        let bottomless = app.api.post_text("/rpc/echo", nested(depth)).await;
+        assert_eq!(
+            (bottomless.status, bottomless.code().as_str()),
+            (400, "PGRST102")
+        );
+    }
+    let nul = app.api.post_text("/rpc/echo", "\"\\u0000\"").await;
+    assert_eq!((nul.status, nul.code().as_str()), (400, "22P05"));
     let named = app
         .api
         .post_text("/rpc/types", nested(200).replace('a', "j"))
@@ -320,12 +361,35 @@ async fn a_body_that_holds_no_arguments_is_refused() {
 #[tokio::test]
 async fn a_query_string_is_refused_and_not_ignored() {
     let app = shapes().await;
-    for query in ["select=a", "limit=1", "columns=a", "a=eq.1"] {
+    // What clients send that end a call with `.select()`: all of it.
+    for (query, function, body) in [
+        ("?select=*", "numbers", "[1, 2]"),
+        ("?select=%2A", "numbers", "[1, 2]"),
+        ("?", "numbers", "[1, 2]"),
+        ("?select=*", "pair", r#"{"a":2,"B c":"x"}"#),
+    ] {
+        let argument = if function == "pair" { "a" } else { "n" };
+        let request = app
+            .api
+            .request(Method::POST, &format!("/rpc/{function}{query}"))
+            .json(&json!({ argument: 2 }));
+        let answer = app.api.send(request).await;
+        assert_eq!((answer.status, answer.text.as_str()), (200, body));
+    }
+    for query in [
+        "select=a",
+        "limit=1",
+        "columns=a",
+        "a=eq.1",
+        "select=*,a",
+        "select=*&limit=1",
+    ] {
         let request = app
             .api
             .request(Method::POST, &format!("/rpc/numbers?{query}"))
             .json(&json!({"n": 2}));
-        let name = query.split('=').next().expect("a name");
+        let last = query.split('&').next_back().expect("a parameter");
+        let name = last.split('=').next().expect("a name");
         let details = format!("The query parameter '{name}' is not supported on RPC");
         let refused = refusal(
             "PGRST127",

@@ -249,6 +249,145 @@ async fn whoever_is_refused_has_called_nothing() {
 }
 
 #[tokio::test]
+async fn whoever_shows_no_good_key_is_told_nothing_else() {
+    let app = shapes().await;
+    let never_made = format!("mr_{}", "0".repeat(64));
+    let (working, reading) = (key(&app, &["work"]).await, key(&app, &["read"]).await);
+    let all = key(&app, &["all"]).await;
+    let post = |function: &str, body: &str| {
+        let request = app.api.bare(Method::POST, &format!("/rpc/{function}"));
+        request.body(body.to_owned())
+    };
+    let get = |function: &str| app.api.bare(Method::GET, &format!("/rpc/{function}"));
+    let deep = format!(r#"{{"a":{}1{}}}"#, "[".repeat(500), "]".repeat(500));
+    // What is wrong with the request besides the key, and how that is refused.
+    let cases = [
+        ("no such function", post("summ", "{}"), "PGRST202"),
+        ("no such argument", post("sum", r#"{"z":1}"#), "PGRST202"),
+        (
+            "a value of another type",
+            post("types", r#"{"i":"x"}"#),
+            "22P02",
+        ),
+        ("GET", get("sum?a=1"), "25006"),
+        ("GET of no function", get("summ"), "PGRST202"),
+        ("no JSON", post("sum", "{"), "PGRST102"),
+        ("deep JSON", post("echo", &deep), "PGRST102"),
+        ("what is not jsonb", post("echo", r#""\u0000""#), "22P05"),
+        ("a query", post("sum?limit=1", "{}"), "PGRST127"),
+        (
+            "an unknown format",
+            post("sum", "{}").header("accept", "text/csv"),
+            "PGRST107",
+        ),
+        (
+            "a preference",
+            post("sum", "{}").header("prefer", "handling=strict, x"),
+            "PGRST122",
+        ),
+        (
+            "a form",
+            post("sum", "{}").header("content-type", "text/csv"),
+            "PGRST102",
+        ),
+        ("a large body", post("sum", &" ".repeat(1 << 21)), "PT413"),
+        (
+            "no such profile",
+            post("sum", "{}").header("content-profile", "x"),
+            "PGRST106",
+        ),
+    ];
+    let with = |request: &RequestBuilder, key: &str| {
+        let request = request
+            .try_clone()
+            .expect("a request whose body is at hand");
+        request.header("x-api-key", key)
+    };
+    let (no_key, unauthorized) = failed(401, "the API key is not valid", "invalid_api_key");
+    let (no_scope, forbidden) = failed(403, "the API key's scopes do not allow this", "forbidden");
+    for (what, request, code) in &cases {
+        println!("{what}");
+        let refused = app.api.send(with(request, &never_made)).await;
+        assert_eq!(refused.status, no_key, "{what}: {}", refused.text);
+        assert_eq!(refused.json(), unauthorized, "{what}");
+        let refused = app.api.send(with(request, &reading)).await;
+        assert_eq!(refused.status, no_scope, "{what}: {}", refused.text);
+        assert_eq!(refused.json(), forbidden, "{what}");
+        let refused = app.api.send(with(request, &working)).await;
+        assert_eq!(refused.code(), *code, "{what}: {}", refused.text);
+    }
+    // The profile of other applications has words of its own.
+    let own = |key: &str| {
+        with(
+            &post("no_such", "{}").header("content-profile", "millrace_api"),
+            key,
+        )
+    };
+    for (key, code) in [
+        (&never_made, "PGRST301"),
+        (&working, "42501"),
+        (&all, "PGRST202"),
+    ] {
+        assert_eq!(app.api.send(own(key)).await.code(), code);
+    }
+    println!("{} faults besides the key", cases.len());
+}
+
+#[tokio::test]
+async fn a_token_of_a_worker_does_not_allow_everything() {
+    let app = App::start().await;
+    for callable in callables() {
+        let request = callable.bare(&app).bearer_auth(token("worker"));
+        let answer = app.api.send(request).await;
+        let refused = (answer.status, answer.code()) == (403, "42501".to_owned());
+        let everything = callable.scope == "all";
+        assert_eq!(
+            refused, everything,
+            "{}: {}",
+            callable.function, answer.text
+        );
+        let admitted = !answer.text.contains("Service API Failed");
+        assert!(admitted, "{}: {}", callable.function, answer.text);
+    }
+}
+
+#[tokio::test]
+async fn strangers_cost_the_database_nothing() {
+    // There is none, so whatever asks it is answered with 503.
+    let app = App::start_with(&[("database_host", "postgres://127.0.0.1:1")]).await;
+    let callable = &callables()[0];
+    for (request, status) in [
+        (callable.bare(&app), 401),
+        (callable.bare(&app).header("x-api-key", "wrong"), 401),
+        (callable.bare(&app).bearer_auth("no.to.ken"), 401),
+        (callable.bare(&app).bearer_auth(token("worker")), 503),
+    ] {
+        assert_eq!(app.api.send(request).await.status, status);
+    }
+}
+
+#[tokio::test]
+async fn a_function_that_was_replaced_asks_for_the_scope_it_has_now() {
+    let app = shapes().await;
+    let (working, operating) = (key(&app, &["work"]).await, key(&app, &["operate"]).await);
+    let send = async |key: &str| {
+        let request = app.api.bare(Method::POST, "/rpc/sum");
+        app.api
+            .send(request.header("x-api-key", key).json(&json!({"a": 1})))
+            .await
+    };
+    assert_eq!(send(&working).await.text, "3");
+    app.database
+        .run(
+            "alter function shapes.sum(int, int) rename to sum_before;              create schema moved; grant usage on schema moved to millrace_functions;              create function moved.sum(a int, b int default 2) returns int language sql as 'select a * b';              update millrace.rpc_function set schema_name = 'moved', scope = 'operate' where function_name = 'sum'",
+        )
+        .await;
+    let (status, body) = failed(403, "the API key's scopes do not allow this", "forbidden");
+    assert_refused(&send(&working).await, status, &body);
+    assert_eq!(send(&operating).await.text, "2");
+}
+
+#[tokio::test]
 async fn an_application_that_lets_nobody_in_says_so() {
     let app = App::start_with(&[("collab_api_key", ""), ("supabase_jwt_secret", "")]).await;
     let answer = app.api.send(callables()[0].bare(&app)).await;
