@@ -8,7 +8,8 @@
 --
 -- millrace_functions  may EXECUTE what is in millrace_api, and touch nothing else
 -- millrace_client     may EXECUTE the typed functions of millrace, so that an application can
---                     enqueue in the same transaction as its own writes; it reads no table either
+--                     enqueue in the same transaction as its own writes; it reads no table either, but the runbook's
+--                     views, which show the queue `jobs`
 
 create schema if not exists millrace; -- what migrates may have made it, to keep its history there
 create schema millrace_api;

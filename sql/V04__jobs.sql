@@ -110,21 +110,18 @@ create table millrace.dead_letter (
   dead_at         timestamptz not null,
   retried_at      timestamptz,
   retried_job_id  bigint,
-  acknowledged_at timestamptz,
-  alerted_at      timestamptz
+  acknowledged_at timestamptz
 );
 create index dead_letter_queue on millrace.dead_letter (queue_id, id);
 -- Serve the lists and the batches of those that wait for somebody to replay them.
 create index dead_letter_waiting on millrace.dead_letter (id) where retried_at is null;
 create index dead_letter_queue_waiting on millrace.dead_letter (queue_id, id) where retried_at is null;
--- Serve alerts: which queues have some that nobody has looked at, and which of them nobody was told about.
+-- Serves alerts: which queues have some that nobody has looked at, and how many of them nobody was told about.
 create index dead_letter_open on millrace.dead_letter (queue_id, dead_at) where retried_at is null and acknowledged_at is null;
-create index dead_letter_untold on millrace.dead_letter (queue_id, dead_at) where retried_at is null and acknowledged_at is null and alerted_at is null;
 
 comment on column millrace.dead_letter.reason is 'The error code of the last attempt.';
 comment on column millrace.dead_letter.retried_job_id is 'The job that a replay made; a dead letter is replayed once.';
 comment on column millrace.dead_letter.acknowledged_at is 'When somebody said that he knows of it and nothing is to be done; its replay says so too.';
-comment on column millrace.dead_letter.alerted_at is 'When an alert told of it: once.';
 
 create table millrace.finished (
   job_id      bigint not null,

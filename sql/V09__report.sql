@@ -4,7 +4,7 @@ create function millrace.check_worker(p_worker text) returns void
 language plpgsql
 as $$
 begin
-  if p_worker is null or btrim(p_worker) = '' or length(p_worker) > 200 then
+  if coalesce(p_worker !~ '[^[:space:]]', true) or length(p_worker) > 200 then
     perform millrace.refuse(400, 'worker_id_missing', 'the worker''s id is missing or blank, or longer than 200 characters');
   end if;
 end

@@ -77,7 +77,7 @@ declare
 begin
   if v_state is null then
     perform millrace.refuse(404, 'job_not_found', 'there is no such job');
-  elsif p_code = 'not_cancellable' and v_state in ('queued', 'running') then
+  elsif (p_code = 'not_cancellable' and v_state in ('queued', 'running')) or (p_code = 'not_waiting' and v_state = 'queued') then
     perform millrace.refuse(503, 'try_again', 'the job changed hands at this moment');
   end if;
   perform millrace.refuse(409, p_code, p_rule, format('the job is %s', v_state));
@@ -150,7 +150,7 @@ begin
 
   with waiting as (
     select d.ord, j.*, q.name as queue_name, sum(j.payload_size) over (order by d.ord) - j.payload_size < 8388608 as fits
-      from unnest(v_dead) with ordinality as d (id, job_id, queue_id, attempts, reason, error, dead_at, retried_at, retried_job_id, acknowledged_at, alerted_at, ord)
+      from unnest(v_dead) with ordinality as d (id, job_id, queue_id, attempts, reason, error, dead_at, retried_at, retried_job_id, acknowledged_at, ord)
      cross join lateral (select * from millrace.job i where i.id = d.job_id limit 1) as j
      cross join lateral (select * from millrace.queue u where u.id = d.queue_id limit 1) as q
   )
@@ -167,7 +167,7 @@ begin
   v_now := millrace.clock();
   with made as materialized (
     select d.id, d.job_id, n.job_id as new_id, d.queue_id
-      from unnest(v_dead) with ordinality as d (id, job_id, queue_id, attempts, reason, error, dead_at, retried_at, retried_job_id, acknowledged_at, alerted_at, ord)
+      from unnest(v_dead) with ordinality as d (id, job_id, queue_id, attempts, reason, error, dead_at, retried_at, retried_job_id, acknowledged_at, ord)
       join unnest(v_new) with ordinality as n (job_id, ord) on n.ord = d.ord
   ), marked as (
     update millrace.dead_letter d set retried_at = v_now, retried_job_id = m.new_id from made m where d.id = m.id
@@ -182,7 +182,7 @@ begin
 
   return query
   select d.id, n.job_id
-    from unnest(v_dead) with ordinality as d (id, job_id, queue_id, attempts, reason, error, dead_at, retried_at, retried_job_id, acknowledged_at, alerted_at, ord)
+    from unnest(v_dead) with ordinality as d (id, job_id, queue_id, attempts, reason, error, dead_at, retried_at, retried_job_id, acknowledged_at, ord)
     join unnest(v_new) with ordinality as n (job_id, ord) on n.ord = d.ord
    order by d.ord;
 end

@@ -17,6 +17,21 @@ as $$
     || jsonb_build_object('payload', p_task -> 'payload') -- whole, the nulls inside it included
 $$;
 
+-- Queues whose name begins with `millrace.` are Millrace's own: no key may put jobs into them or take any out.
+create function millrace.is_own_queue(p_queue text) returns boolean
+language sql immutable
+as $$ select coalesce(starts_with(p_queue, 'millrace.'), false) $$;
+
+create function millrace.refuse_own_queue(p_queue text) returns void
+language plpgsql
+as $$
+begin
+  if millrace.is_own_queue(p_queue) then
+    perform millrace.refuse(400, 'invalid_request', 'executorId names a queue that is Millrace''s own');
+  end if;
+end
+$$;
+
 -- {type, executorId, payload?, …} -> {jobId, queued}, or {tasks: […]} -> {tasks: [{jobId, queued}, …]}
 create function millrace_api.collab_assign(jsonb) returns jsonb
 language plpgsql security definer
@@ -26,6 +41,7 @@ declare
   v_tasks jsonb := case when $1 ? 'tasks' then $1 -> 'tasks' else jsonb_build_array($1) end;
   v_jobs  jsonb;
 begin
+  perform millrace.refuse_own_queue(t.task ->> 'executorId') from jsonb_array_elements(v_tasks) as t (task);
   select jsonb_agg(millrace.collab_request(t.task) order by t.ord) into v_jobs from jsonb_array_elements(v_tasks) with ordinality as t (task, ord);
   select jsonb_agg(jsonb_build_object('jobId', millrace.job_uuid(e.job_id), 'queued', e.queued) order by e.ord)
     into v_jobs
@@ -42,6 +58,7 @@ as $$
 declare
   v_jobs jsonb;
 begin
+  perform millrace.refuse_own_queue($1 ->> 'executorId');
   select coalesce(jsonb_agg(jsonb_build_object(
            'id', millrace.job_uuid(c.job_id), 'type', c.job_type, 'status', 'running', 'executor_id', $1 ->> 'executorId',
            'worker_id', $1 ->> 'workerId', 'priority', c.priority, 'payload', c.payload, 'created_at', c.enqueued_at,

@@ -96,6 +96,7 @@ begin
            ('description', 'is longer than 2000 characters', length(p_schedule.description) > 2000),
            ('queue', 'is missing or blank, or longer than 200 characters',
               p_schedule.queue is null or btrim(p_schedule.queue) = '' or length(p_schedule.queue) > 200),
+           ('queue', 'is Millrace''s own', millrace.is_own_queue(p_schedule.queue)),
            ('type', 'is missing or blank, or longer than 200 characters',
               p_schedule.type is null or btrim(p_schedule.type) = '' or length(p_schedule.type) > 200),
            ('payload', 'is larger than 2 MiB', octet_length(p_schedule.payload::text) > 2097152),

@@ -174,6 +174,22 @@ as $$
   delete from comms.sms_message m where m.job_id = any (p_jobs);
 $$;
 
+-- Takes from everybody but its owner what they may do with a table, a view or a sequence.
+create function millrace.leave_to_owner(p_relation regclass) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_role text;
+begin
+  for v_role in select case a.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end
+                  from pg_class c cross join lateral aclexplode(c.relacl) as a
+                 where c.oid = p_relation and a.grantee <> c.relowner loop
+    execute format('revoke all on %s from %s', p_relation, v_role);
+  end loop;
+end
+$$;
+
 -- Leaves functions to their owner, to millrace_client and, in a Supabase database, to the service role. What is made in a schema that is not
 -- Millrace's own may be open at once: functions to everybody, and anything to the roles that default privileges name.
 create function millrace.leave_to_clients(p_functions regprocedure[]) returns void
@@ -200,6 +216,11 @@ $$;
 select millrace.leave_to_clients(array[
   'comms.create_and_enqueue_email(text, text, text, text, timestamptz, int, text, int)',
   'comms.create_and_enqueue_sms(text, text, timestamptz, int, text, int)']::regprocedure[]);
+
+select millrace.leave_to_owner(r.relation)
+  from (values ('comms.email_message'), ('comms.sms_message'), (pg_get_serial_sequence('comms.email_message', 'id')),
+               (pg_get_serial_sequence('comms.sms_message', 'id'))) as n (name)
+ cross join lateral to_regclass(n.name) as r (relation);
 
 -- The roles that may call them must be let into the schema, whoever's it is.
 do $$

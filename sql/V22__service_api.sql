@@ -33,19 +33,17 @@ begin
 end
 $$;
 
--- Refuses the worker's id and the lease's length where they can't be; answers the length that holds.
+-- Refuses a worker's id that can't be one; answers how long the lease is: a second at least, as the face has it, and a day at most, as the core has it.
 create function millrace.service_lease(p_message text, p_worker_id text, p_lease_seconds int) returns interval
 language plpgsql
 as $$
 begin
-  if coalesce(btrim(p_worker_id) = '', true) then
+  if coalesce(p_worker_id !~ '[^[:space:]]', true) then
     perform millrace.refuse_service(p_message, 'Invalid Request', 'worker_id_missing');
   elsif length(p_worker_id) > 200 then
     perform millrace.refuse_service(p_message, 'Invalid Request', 'worker_id_too_long');
-  elsif p_lease_seconds > 86400 then
-    perform millrace.refuse_service(p_message, 'Invalid Request', 'lease_seconds_too_long');
   end if;
-  return make_interval(secs => greatest(1, coalesce(p_lease_seconds, 60)));
+  return make_interval(secs => least(86400, greatest(1, coalesce(p_lease_seconds, 60))));
 end
 $$;
 
@@ -114,6 +112,9 @@ begin
     v_channels := array[fetch_next_task.task_type];
   end if;
 
+  -- A claim locks its queue where that has a limit, and keeps the lock also when it takes nothing. So they are locked in one order
+  -- before, since workers come to them in different ones.
+  perform from millrace.queue q where q.name = any (v_channels) and q.concurrency_limit is not null order by q.id for update;
   for v_channel in select millrace.queues_by_first_job(v_channels) loop
     select * into v_job
       from millrace.claim(queue => v_channel, worker => fetch_next_task.worker_id, lease => v_lease);

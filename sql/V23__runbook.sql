@@ -29,11 +29,14 @@ begin
   for v_round in 1 .. 3 loop
     delete from millrace.ready r where r.job_id = p_job_id returning r.* into v_ready;
     exit when found;
-    update millrace.parked p set run_at = p_run_at where p.job_id = p_job_id returning p.* into v_parked;
-    exit when found;
+    if exists (select from millrace.parked p where p.job_id = p_job_id) then -- the slot first, as in cancel
+      perform millrace.lock_slots(array[p_job_id]);
+      update millrace.parked p set run_at = greatest(p_run_at, millrace.clock()) where p.job_id = p_job_id returning p.* into v_parked;
+      exit when found;
+    end if;
   end loop;
   v_now := millrace.clock(); -- the delete gave this transaction its id
-  v_run_at := greatest(p_run_at, v_now);
+  v_run_at := coalesce(v_parked.run_at, greatest(p_run_at, v_now));
   if v_ready.job_id is not null then
     insert into millrace.ready (lane_id, run_at, job_id, attempts, retried)
     values (v_ready.lane_id, v_run_at, v_ready.job_id, v_ready.attempts, v_ready.retried);
@@ -63,6 +66,10 @@ begin
    where c.given limit 1;
   if found then
     perform millrace.refuse(400, 'invalid_request', format('%s of a new job is not for its maker to choose', v_column));
+  elsif coalesce(btrim(new.job_type) = '' or length(new.job_type) > 200, true) then
+    perform millrace.refuse(400, 'invalid_request', 'job_type is missing or blank, or longer than 200 characters');
+  elsif new.scheduled_for > millrace.clock() + interval '3650 days' then
+    perform millrace.refuse(400, 'invalid_request', 'scheduled_for is more than ten years ahead');
   end if;
   v_job_id := millrace.enqueue(queue => 'jobs', type => new.job_type, payload => new.payload, priority => coalesce(new.priority, 5),
                                run_at => new.scheduled_for, max_attempts => new.max_attempts);
@@ -71,12 +78,50 @@ begin
 end
 $$;
 
+-- Locks a job where its status says that it lies, until the transaction ends; false where it has left that status.
+create function millrace.hold_job(p_job_id bigint, p_status text) returns boolean
+language plpgsql
+set enable_seqscan = off
+as $$
+begin
+  case p_status
+    when 'processing' then
+      perform from millrace.lease e where e.job_id = p_job_id for update;
+    when 'failed' then
+      perform from millrace.dead_letter d where d.job_id = p_job_id for update;
+    when 'completed', 'cancelled' then
+      perform from millrace.finished f
+        where f.job_id = p_job_id and f.outcome = case p_status when 'completed' then 'succeeded' else p_status end for update;
+    else
+      -- It may leave its place behind another meanwhile, and still wait: then look again.
+      for v_round in 1 .. 3 loop
+        perform from millrace.ready r where r.job_id = p_job_id and (r.attempts > 0) = (p_status = 'retry') for update;
+        if found then
+          return true;
+        end if;
+        if exists (select from millrace.parked p where p.job_id = p_job_id) then -- the slot first, as in cancel
+          perform millrace.lock_slots(array[p_job_id]);
+          perform from millrace.parked p where p.job_id = p_job_id and (p.attempts > 0) = (p_status = 'retry') for update;
+          if found then
+            return true;
+          end if;
+        end if;
+      end loop;
+      return false;
+  end case;
+  return found;
+end
+$$;
+
 -- An update of jobs_queue: another status or another time.
 --
---   status = 'pending'    a failed or cancelled job is queued again with all its attempts before it; attempts = 0 may be said with it
---   status = 'retry'      the same with the attempts that it has made, and one more
+--   status = 'pending'    a failed or cancelled job is queued again with all its attempts before it; attempts = 0 may be said with it.
+--                         One that waits for its retry is due now; its attempts stay as they are, and so its status is retry still
+--   status = 'retry'      a failed or cancelled job is queued again with the attempts that it has made, and one more
 --   status = 'cancelled'  it is withdrawn, also while it runs
 --   scheduled_for         of a job that waits
+--
+-- A job that has left the status which the statement saw is passed over, as a table's row would be that its condition fits no more.
 create function millrace.update_jobs_queue() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -88,23 +133,30 @@ begin
     from jsonb_each(to_jsonb(new)) as n
    where n.value is distinct from to_jsonb(old) -> n.key
      and n.key <> all ('{status,scheduled_for}')
-     and not (n.key = 'attempts' and new.attempts = 0 and new.status = 'pending' and old.status <> 'pending')
+     and not (n.key = 'attempts' and new.attempts = 0 and new.status = 'pending' and old.status not in ('pending', 'retry'))
    order by n.key
    limit 1;
   if found then
     perform millrace.refuse(400, 'invalid_request', format('%s of a job can''t be changed', v_column),
                             'status may become pending, retry or cancelled, and a job that waits may get another scheduled_for');
   end if;
-  if new.status is distinct from old.status then
-    case new.status
-      when 'pending', 'retry' then
-        perform millrace.retry(old.id, reset_attempts => new.status = 'pending');
-      when 'cancelled' then
-        perform millrace.cancel(old.id);
-      else
-        perform millrace.refuse(400, 'invalid_request', format('status of a job can''t be set to %s', coalesce(new.status, 'null')),
-                                'it may become pending, retry or cancelled');
-    end case;
+  if new.status is distinct from old.status and new.status in ('pending', 'retry', 'cancelled') is not true then
+    perform millrace.refuse(400, 'invalid_request', format('status of a job can''t be set to %s', coalesce(new.status, 'null')),
+                            'it may become pending, retry or cancelled');
+  end if;
+  if (new.status, new.scheduled_for) is distinct from (old.status, old.scheduled_for) and not millrace.hold_job(old.id, old.status) then
+    return null;
+  end if;
+  if old.status = 'retry' and new.status = 'pending' then
+    if new.scheduled_for is not distinct from old.scheduled_for then
+      perform millrace.reschedule(old.id, millrace.clock());
+    end if;
+  elsif new.status is distinct from old.status then
+    if new.status = 'cancelled' then
+      perform millrace.cancel(old.id);
+    else
+      perform millrace.retry(old.id, reset_attempts => new.status = 'pending');
+    end if;
   end if;
   if new.scheduled_for is distinct from old.scheduled_for then
     perform millrace.reschedule(old.id, new.scheduled_for);
@@ -221,57 +273,79 @@ begin
 end
 $$;
 
--- A branch for each status, so that a condition on the status reads its own branch alone, and one on the id probes keys.
-create view jobs_queue as
-  select j.id, j.type as job_type, j.payload, s.status, j.priority::int as priority,
+-- A branch for each status, so that a condition on the status reads its own branch alone, and one on the id probes keys. Each branch looks its jobs
+-- up one by one, by their key (lateral with a limit): where a table has not been analysed since it grew, the planner takes a join of the whole of
+-- job for cheap, and it is quadratic.
+--
+-- Who reads the views has no right to the tables below, and must see nothing of other queues, also not by a function of his own that the planner
+-- takes for cheaper than the condition on the queue. Hence security_barrier: conditions go in only where they can't leak, which comparisons with = < >
+-- can't. A condition that joins another relation does not go in either.
+create view jobs_queue with (security_barrier = true) as
+  select s.job_id as id, s.type as job_type, s.payload, s.status, s.priority::int as priority,
          coalesce(s.run_at,
                   (select coalesce((e.payload ->> text 'run_at')::timestamptz, e.created_at) from millrace.job_events e
-                    where e.job_id = j.id and e.event_type in ('queued', 'retry_scheduled', 'replayed') and not e.payload ? text 'job_id'
+                    where e.job_id = s.job_id and e.event_type in ('queued', 'retry_scheduled', 'replayed') and not e.payload ? text 'job_id'
                     order by e.id desc limit 1),
-                  j.enqueued_at) as scheduled_for,
-         s.attempts::int as attempts, coalesce(j.max_attempts, q.max_attempts) as max_attempts,
+                  s.enqueued_at) as scheduled_for,
+         s.attempts::int as attempts,
+         coalesce(s.max_attempts, (select q.max_attempts from millrace.queue q where q.name = 'jobs')) as max_attempts,
          -- other faces' workers have names of other forms
          case when s.worker ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then s.worker::uuid end as locked_by,
          s.leased_at as locked_at,
-         coalesce(s.leased_at, (select max(a.started_at) from millrace.attempt a where a.job_id = j.id)) as last_attempt_at,
+         coalesce(s.leased_at, (select max(a.started_at) from millrace.attempt a where a.job_id = s.job_id)) as last_attempt_at,
          case when s.status <> 'completed' then
            coalesce(s.error, (select coalesce(a.error, a.error_code) from millrace.attempt a
-                               where a.job_id = j.id and a.outcome in ('failed', 'lease_expired') order by a.lease_id desc limit 1)) end as last_error
-    from (select r.job_id, 'pending' as status, r.run_at, r.attempts, null::text as worker, null::timestamptz as leased_at, null::text as error
+                               where a.job_id = s.job_id and a.outcome in ('failed', 'lease_expired') order by a.lease_id desc limit 1)) end as last_error
+    from (select r.job_id, 'pending' as status, r.run_at, r.attempts, null::text as worker, null::timestamptz as leased_at, null::text as error,
+                 l.queue_id, j.type, j.payload, j.priority, j.max_attempts, j.enqueued_at
             from millrace.ready r join millrace.lane l on l.id = r.lane_id
-           where r.attempts = 0 and l.queue_id = (select q.id from millrace.queue q where q.name = 'jobs')
+           cross join lateral (select * from millrace.job i where i.id = r.job_id limit 1) as j
+           where r.attempts = 0
           union all
-          select r.job_id, 'retry', r.run_at, r.attempts, null, null, null
+          select r.job_id, 'retry', r.run_at, r.attempts, null, null, null, l.queue_id, j.type, j.payload, j.priority, j.max_attempts, j.enqueued_at
             from millrace.ready r join millrace.lane l on l.id = r.lane_id
-           where r.attempts > 0 and l.queue_id = (select q.id from millrace.queue q where q.name = 'jobs')
+           cross join lateral (select * from millrace.job i where i.id = r.job_id limit 1) as j
+           where r.attempts > 0
           union all
-          select p.job_id, 'pending', p.run_at, p.attempts, null, null, null
-            from millrace.parked p where p.attempts = 0 and p.queue_id = (select q.id from millrace.queue q where q.name = 'jobs')
+          select p.job_id, 'pending', p.run_at, p.attempts, null, null, null, p.queue_id, j.type, j.payload, j.priority, j.max_attempts, j.enqueued_at
+            from millrace.parked p
+           cross join lateral (select * from millrace.job i where i.id = p.job_id limit 1) as j
+           where p.attempts = 0
           union all
-          select p.job_id, 'retry', p.run_at, p.attempts, null, null, null
-            from millrace.parked p where p.attempts > 0 and p.queue_id = (select q.id from millrace.queue q where q.name = 'jobs')
+          select p.job_id, 'retry', p.run_at, p.attempts, null, null, null, p.queue_id, j.type, j.payload, j.priority, j.max_attempts, j.enqueued_at
+            from millrace.parked p
+           cross join lateral (select * from millrace.job i where i.id = p.job_id limit 1) as j
+           where p.attempts > 0
           union all
-          select e.job_id, 'processing', null, e.attempt, e.worker, e.leased_at, null
-            from millrace.lease e where e.queue_id = (select q.id from millrace.queue q where q.name = 'jobs')
+          select e.job_id, 'processing', null, e.attempt, e.worker, e.leased_at, null, e.queue_id, j.type, j.payload, j.priority, j.max_attempts, j.enqueued_at
+            from millrace.lease e
+           cross join lateral (select * from millrace.job i where i.id = e.job_id limit 1) as j
           union all
-          select f.job_id, 'completed', null, f.attempts, null, null, null from millrace.finished f where f.outcome = 'succeeded'
+          select f.job_id, 'completed', null, f.attempts, null, null, null, j.queue_id, j.type, j.payload, j.priority, j.max_attempts, j.enqueued_at
+            from millrace.finished f
+           cross join lateral (select * from millrace.job i where i.id = f.job_id limit 1) as j
+           where f.outcome = 'succeeded'
           union all
-          select f.job_id, 'cancelled', null, f.attempts, null, null, null from millrace.finished f where f.outcome = 'cancelled'
+          select f.job_id, 'cancelled', null, f.attempts, null, null, null, j.queue_id, j.type, j.payload, j.priority, j.max_attempts, j.enqueued_at
+            from millrace.finished f
+           cross join lateral (select * from millrace.job i where i.id = f.job_id limit 1) as j
+           where f.outcome = 'cancelled'
           union all
-          select d.job_id, 'failed', null, d.attempts, null, null, coalesce(d.error, d.reason)
-            from millrace.dead_letter d where d.queue_id = (select q.id from millrace.queue q where q.name = 'jobs')) as s
-    join millrace.job j on j.id = s.job_id
-    join millrace.queue q on q.id = j.queue_id
-   where q.name = 'jobs';
+          select d.job_id, 'failed', null, d.attempts, null, null, coalesce(d.error, d.reason), d.queue_id, j.type, j.payload, j.priority, j.max_attempts, j.enqueued_at
+            from millrace.dead_letter d
+           cross join lateral (select * from millrace.job i where i.id = d.job_id limit 1) as j) as s
+   where s.queue_id = (select q.id from millrace.queue q where q.name = 'jobs');
 
-comment on view jobs_queue is 'The jobs of the queue `jobs`. Insert one (job_type, payload, priority, scheduled_for, max_attempts); update its status to pending, retry or cancelled.';
+comment on view jobs_queue is 'The jobs of the queue `jobs`. Insert one (job_type, payload, priority, scheduled_for, max_attempts); update its status to pending, retry or cancelled. '
+  'A condition on id (= or in a list) or on status reads little; any other, and an order by scheduled_for or last_attempt_at without a status, reads every job that is kept; '
+  'a join on id does too, so say id = any (array(select …)). For roles that read it often: alter role … set jit = off.';
 
 create trigger insert_into_jobs_queue instead of insert on jobs_queue for each row execute function millrace.insert_into_jobs_queue();
 create trigger update_jobs_queue instead of update on jobs_queue for each row execute function millrace.update_jobs_queue();
 create trigger refuse_delete instead of delete on jobs_queue for each row
   execute function millrace.refuse_write('cancel the job: update its status to cancelled; retention takes it in time');
 
-create view job_runs as
+create view job_runs with (security_barrier = true) as
   select r.lease_id as id, r.job_id, r.attempt::int as attempt_number,
          case when r.worker ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then r.worker::uuid end as worker_id,
          r.status, r.error as error_message, r.started_at, r.finished_at
@@ -287,15 +361,16 @@ create view job_runs as
           union all
           select a.lease_id, a.job_id, a.attempt, a.worker, 'cancelled', null, a.started_at, a.finished_at
             from millrace.attempt a where a.outcome = 'cancelled') as r
-    join millrace.job j on j.id = r.job_id
+   cross join lateral (select i.queue_id from millrace.job i where i.id = r.job_id limit 1) as j
    where j.queue_id = (select q.id from millrace.queue q where q.name = 'jobs');
 
-comment on view job_runs is 'Each attempt at a job of the queue `jobs`, the running ones included. Its id is that of the lease.';
+comment on view job_runs is 'Each attempt at a job of the queue `jobs`, the running ones included. Its id is that of the lease. '
+  'A condition on job_id (= or in a list) reads little, any other every attempt that is kept.';
 
 create trigger refuse_write instead of insert or update or delete on job_runs for each row
   execute function millrace.refuse_write('it is history, written as claim_next_job and resolve_job are called');
 
-create view cron_tasks as
+create view cron_tasks with (security_barrier = true) as
   select s.id, s.slug, nullif(s.description, '') as description, s.type as job_type, s.payload, s.expression as cron_schedule,
          s.time_zone as timezone, s.paused_at is null as active, s.last_enqueued_at, s.created_at, s.updated_at, s.next_run_at
     from millrace.schedule s
@@ -342,6 +417,9 @@ declare
   v_answer record;
 begin
   perform millrace.check_worker(resolve_job.worker_id::text);
+  if resolve_job.success is null then
+    perform millrace.refuse(400, 'invalid_request', 'success is missing');
+  end if;
   if not exists (select from millrace.job j join millrace.queue q on q.id = j.queue_id where j.id = resolve_job.job_id and q.name = 'jobs') then
     perform millrace.refuse(404, 'job_not_found', 'there is no such job in jobs_queue');
   end if;
@@ -372,7 +450,7 @@ select millrace.leave_to_clients(array['claim_next_job(uuid, text)', 'resolve_jo
 do $$
 declare
   v_schema   constant name := pg_catalog.current_schema();
-  v_relation text;
+  v_relation regclass;
   v_rights   text;
   v_role     text;
 begin
@@ -380,11 +458,7 @@ begin
   for v_relation, v_rights in select format('%I.%I', v_schema, r.name), r.rights
                                 from (values ('jobs_queue', 'select, insert, update'), ('job_runs', 'select'),
                                              ('cron_tasks', 'select, insert, update, delete')) as r (name, rights) loop
-    for v_role in select case a.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end
-                    from pg_class c cross join lateral aclexplode(c.relacl) as a
-                   where c.oid = v_relation::regclass and a.grantee <> c.relowner loop
-      execute format('revoke all on %s from %s', v_relation, v_role);
-    end loop;
+    perform millrace.leave_to_owner(v_relation);
     for v_role in select quote_ident(r.rolname) from pg_roles r where r.rolname in ('millrace_client', 'service_role') loop
       execute format('grant %s on %s to %s', v_rights, v_relation, v_role);
       if v_schema <> 'public' then

@@ -20,15 +20,17 @@ grant execute on function
 
 -- Lets a role call all of millrace_api, functions of later migrations too: what a PostgREST in front of this database needs
 -- for the role that its service key stands for, on Supabase service_role. That one does not inherit what it is a member of, so
--- the functions are granted to it itself.
+-- the functions are granted to it itself. Later migrations run as the schema's owner, who need not be the one that calls this.
 create function millrace.grant_api(to_role name) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_owner constant name := (select pg_get_userbyid(n.nspowner) from pg_namespace n where n.nspname = 'millrace_api');
 begin
   execute format('grant usage on schema millrace_api to %I', to_role);
   execute format('grant execute on all functions in schema millrace_api to %I', to_role);
-  execute format('alter default privileges in schema millrace_api grant execute on functions to %I', to_role);
+  execute format('alter default privileges for role %I in schema millrace_api grant execute on functions to %I', v_owner, to_role);
 end
 $$;
 

@@ -2,8 +2,8 @@
 //! component runs again while its last run still goes on. A run that fails is logged.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use chrono::{DateTime, Utc};
@@ -18,12 +18,21 @@ use crate::runtime::component::CronComponent;
 /// The clock may be set while a trigger sleeps: it looks again at least this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
+/// For how long a run that fails as the last one did is not logged again.
+const SAME_FAILURE: Duration = Duration::from_secs(60);
+
 /// The cron triggers of a running application.
 pub struct Schedules {
-    components: BTreeMap<String, Arc<CronComponent>>,
-    triggers: Vec<(Cron, Arc<CronComponent>)>,
+    components: BTreeMap<String, Arc<Fired>>,
+    triggers: Vec<(Cron, Arc<Fired>)>,
     clocks: Vec<JoinHandle<()>>,
     runs: Runs,
+}
+
+/// A component, and how its last run failed if it did.
+struct Fired {
+    component: Arc<CronComponent>,
+    failure: Mutex<LastFailure>,
 }
 
 /// Each run holds it shared; who gets it alone knows that none goes on.
@@ -38,6 +47,11 @@ impl Schedules {
         triggers: &[CronTrigger],
         components: BTreeMap<String, Arc<CronComponent>>,
     ) -> Result<Self> {
+        let fired = |(id, component)| {
+            let failure = Mutex::default();
+            (id, Arc::new(Fired { component, failure }))
+        };
+        let components: BTreeMap<String, Arc<Fired>> = components.into_iter().map(fired).collect();
         let mut parsed = Vec::new();
         for CronTrigger {
             component,
@@ -100,7 +114,7 @@ fn parse(expression: &str) -> Result<Cron> {
         })
 }
 
-async fn keep_firing(schedule: Cron, component: Arc<CronComponent>, runs: Runs) {
+async fn keep_firing(schedule: Cron, component: Arc<Fired>, runs: Runs) {
     let mut from = Utc::now();
     while let Ok(due) = schedule.find_next_occurrence(&from, false) {
         sleep_until(due).await;
@@ -121,13 +135,34 @@ async fn sleep_until(due: DateTime<Utc>) {
     }
 }
 
-async fn run(component: &CronComponent, due: DateTime<Utc>) -> Result<()> {
+async fn run(fired: &Fired, due: DateTime<Utc>) -> Result<()> {
     let timestamp = u64::try_from(due.timestamp()).unwrap_or_default();
-    let outcome = component.run(timestamp).await;
-    if let Err(error) = &outcome {
-        tracing::error!(component = %component.component.id, "a cron run failed: {error:?}");
+    let outcome = fired.component.run(timestamp).await;
+    let failure = outcome.as_ref().err().map(|error| format!("{error:#}"));
+    let mut last = fired.failure.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(failure) = last.news(failure, Instant::now()) {
+        tracing::error!(component = %fired.component.component.id, "a cron run failed: {failure}");
     }
     outcome
+}
+
+/// How the last run failed, if it did, and when that was logged. A trigger may fire each second, and would fill the log with one line.
+#[derive(Default)]
+struct LastFailure(Option<(String, Instant)>);
+
+impl LastFailure {
+    /// What is to be logged of a run that failed so, or went well.
+    fn news(&mut self, failure: Option<String>, now: Instant) -> Option<&str> {
+        let is_logged = match (&self.0, &failure) {
+            (Some((last, at)), Some(failure)) => last == failure && now - *at < SAME_FAILURE,
+            _ => false,
+        };
+        if is_logged {
+            return None;
+        }
+        self.0 = failure.map(|failure| (failure, now));
+        self.0.as_ref().map(|(failure, _)| failure.as_str())
+    }
 }
 
 #[cfg(test)]
@@ -163,6 +198,20 @@ mod tests {
             next("0 0 0 13 * FRI", "2026-01-01T00:00:00Z"),
             "2026-02-13T00:00:00Z"
         );
+    }
+
+    #[test]
+    fn the_same_failure_is_logged_once_a_minute_and_another_at_once() {
+        let begin = Instant::now();
+        let mut last = LastFailure::default();
+        let mut logs = |second, failure: Option<&str>| {
+            let now = begin + Duration::from_secs(second);
+            last.news(failure.map(str::to_owned), now).is_some()
+        };
+        let logged: Vec<u64> = (0..130).filter(|&s| logs(s, Some("no key"))).collect();
+        assert_eq!(logged, [0, 60, 120]);
+        assert!(logs(131, Some("gone")) && logs(132, Some("no key")));
+        assert!(!logs(133, None) && logs(134, Some("no key")));
     }
 
     #[test]

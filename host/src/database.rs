@@ -63,7 +63,7 @@ pub async fn ensure_functions_login(owner_url: &str, name: &str, password: &str)
     let verb = if exists.is_some() { "alter" } else { "create" };
     client
         .batch_execute(&format!(
-            "{verb} role {name} login password '{hash}'; grant millrace_functions to {name}; \
+            "set client_min_messages = warning; {verb} role {name} login password '{hash}'; grant millrace_functions to {name}; \
              alter role {name} set statement_timeout = '{STATEMENT_TIMEOUT}'"
         ))
         .await
@@ -79,8 +79,8 @@ pub async fn ensure_functions_login(owner_url: &str, name: &str, password: &str)
 /// The address of the server as `allowed_outbound_hosts` wants it: `postgres://host:port`, or that of a PostgREST,
 /// `https://host:port`.
 pub fn outbound_host(database_url: &str) -> Result<String> {
-    let url = Url::parse(database_url).context("the database URL")?;
-    let host = url.host_str().context("the database URL names no host")?;
+    let url = Url::parse(database_url).context("the URL")?;
+    let host = url.host_str().context("the URL names no host")?;
     let scheme = match url.scheme() {
         scheme @ ("http" | "https") => scheme,
         _ => "postgres",

@@ -34,6 +34,18 @@ pub async fn migrate(database_url: &str) -> Result<usize> {
     Ok(applied)
 }
 
+/// Whether a migration failed because the database has others than this program: an earlier version's, or a later one's.
+pub fn is_of_another_version(error: &anyhow::Error) -> bool {
+    use refinery::error::Kind;
+    let refused = error.downcast_ref::<refinery::Error>();
+    refused.is_some_and(|error| {
+        matches!(
+            error.kind(),
+            Kind::DivergentVersion(..) | Kind::MissingVersion(_)
+        )
+    })
+}
+
 /// Behind a long reader of the history this gives up at once, for everybody else would queue behind it: there are
 /// partitions for weeks, and the next housekeeping tries again.
 async fn make_partitions(client: &Client) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Serves an application: reads its manifest, settles its variables, compiles its components, and listens.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -36,10 +36,13 @@ pub struct ServeOptions {
     pub access_log: bool,
     /// Whether cron triggers fire by themselves; [`Server::fire_cron`] runs them either way.
     pub cron: bool,
-    /// Values of variables that name the address on which it listens. They take the place of the manifest's defaults, for those
-    /// variables that it has.
+    /// Values of variables that name the address on which it listens. They take the place of defaults in the manifest that name
+    /// [`USUAL_ADDRESS`]; a default that names another place was put there by somebody, and stays.
     pub at_address: fn(SocketAddr) -> Vec<(&'static str, String)>,
 }
+
+/// Where an application is served unless something else is asked for, and what a manifest's defaults may therefore name.
+pub const USUAL_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3000);
 
 /// What components and clients may use up.
 #[derive(Clone, Debug)]
@@ -151,8 +154,11 @@ impl Host {
             .with_context(|| format!("cannot listen on {}", options.listen))?;
         let addr = listener.local_addr()?;
         let mut declared = manifest.variables;
-        for (name, value) in (options.at_address)(addr) {
-            if let Some(variable) = declared.get_mut(name) {
+        let usual = (options.at_address)(USUAL_ADDRESS).into_iter();
+        for ((name, value), (_, usual)) in (options.at_address)(addr).into_iter().zip(usual) {
+            if let Some(variable) = declared.get_mut(name)
+                && variable.default.as_ref() == Some(&usual)
+            {
                 variable.default = Some(value);
             }
         }

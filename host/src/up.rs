@@ -14,8 +14,11 @@ use tokio_postgres::Client;
 
 use crate::cluster::{Cluster, Keep};
 use crate::database::{ensure_functions_login, outbound_host};
-use crate::migrate::migrate;
+use crate::migrate::{is_of_another_version, migrate};
 use crate::serve::{Host, Limits, ServeOptions};
+
+/// The state folder that `cargo xtask env` looks into.
+const USUAL_STATE: &str = ".millrace";
 
 /// How long the token that `up` prints is good for.
 const TOKEN_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -30,7 +33,7 @@ pub struct UpArguments {
     #[arg(long, value_name = "FILE", default_value = "spin.toml")]
     pub manifest: PathBuf,
     /// Where the private Postgres, the keys and the compiled components are kept
-    #[arg(long, value_name = "FOLDER", default_value = ".millrace")]
+    #[arg(long, value_name = "FOLDER", default_value = USUAL_STATE)]
     pub state: PathBuf,
 }
 
@@ -67,7 +70,15 @@ pub async fn up(arguments: UpArguments) -> Result<()> {
         }
     };
     say("migrating the database");
-    let applied = migrate(&owner_url).await?;
+    let applied = match migrate(&owner_url).await {
+        Err(error) if cluster.is_some() && is_of_another_version(&error) => {
+            return Err(error.context(format!(
+                "the development database in {folder} was made by an earlier version that was never released: remove {folder} (what is in it is lost), or give another --state",
+                folder = folder.display()
+            )));
+        }
+        applied => applied?,
+    };
     if applied > 0 {
         say(&format!("{applied} migrations applied"));
     }
@@ -100,7 +111,13 @@ pub async fn up(arguments: UpArguments) -> Result<()> {
         keys,
     };
     let _file = ExportsFile::write(&arguments.state.join("env"), &exports)?;
-    exports.greet();
+    exports.greet(&match arguments.state == Path::new(USUAL_STATE) {
+        true => r#"eval "$(cargo xtask env)""#.to_owned(),
+        false => format!(
+            ". {}",
+            std::path::absolute(&arguments.state)?.join("env").display()
+        ),
+    });
     wait_for_end().await?;
     say("ending");
     server.shutdown().await;
@@ -159,6 +176,18 @@ async fn variables(owner_url: &str, keys: &Keys) -> Result<BTreeMap<String, Stri
             name.to_owned(),
             from_environment(name).unwrap_or_else(|| value.clone()),
         );
+    }
+    // What may be connected to follows from the URL, where it is not said.
+    for (host, url) in [
+        ("alert_webhook_host", "alert_webhook_url"),
+        ("collab_jwks_host", "collab_jwks_url"),
+    ] {
+        let url = from_environment(url).filter(|url| !url.trim().is_empty());
+        if let (Some(url), None) = (url, from_environment(host)) {
+            let address =
+                outbound_host(url.trim()).with_context(|| format!("{host} is not set"))?;
+            variables.insert(host.to_owned(), address);
+        }
     }
     Ok(variables)
 }
@@ -272,17 +301,22 @@ fn random_hex() -> String {
     )
 }
 
+/// Writes a file that its owner alone may read. It is whole at any time, whatever ends this: what is new is written beside it, and takes its
+/// place then.
 fn write_private(file: &Path, text: &str) -> Result<()> {
+    let beside = file.with_added_extension("new");
     let mut open = fs::OpenOptions::new();
     let mut handle = open
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .open(file)
-        .with_context(|| file.display().to_string())?;
+        .open(&beside)
+        .with_context(|| beside.display().to_string())?;
     handle.set_permissions(fs::Permissions::from_mode(0o600))?;
-    Ok(handle.write_all(text.as_bytes())?)
+    handle.write_all(text.as_bytes())?;
+    handle.sync_all()?;
+    fs::rename(&beside, file).with_context(|| file.display().to_string())
 }
 
 /// What a shell needs to talk to the running application.
@@ -313,7 +347,7 @@ impl Exports {
         .concat()
     }
 
-    fn greet(&self) {
+    fn greet(&self, exports: &str) {
         let api_key = self
             .variables
             .get("collab_api_key")
@@ -323,7 +357,7 @@ impl Exports {
 Millrace serves {url}
 
   API key   {api_key}
-  exports   eval "$(cargo xtask env)"     (TOKEN, COLLAB_API_KEY, DATABASE_URL, …)
+  exports   {exports}     (TOKEN, COLLAB_API_KEY, DATABASE_URL, …)
 
 A first job:
 

@@ -15,6 +15,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 use url::Url;
 
+use crate::deadline::eventually;
 use crate::program::has_ended;
 
 const TEMPLATE: &str = "millrace_template";
@@ -256,6 +257,15 @@ impl Database {
             "{signature} has no {from:?} in it any more"
         );
         self.run(&definition.replace(from, to)).await;
+    }
+
+    /// Waits until this many sessions of the database wait for a lock.
+    pub async fn lock_waiters(&self, sessions: i64) {
+        let sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        eventually("sessions that wait for a lock", async || {
+            (self.one(sql, &[]).await.get::<_, i64>(0) >= sessions).then_some(())
+        })
+        .await;
     }
 
     /// Asserts that every job is in exactly one state.

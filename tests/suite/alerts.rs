@@ -29,6 +29,7 @@ impl Alerting {
         let hook = Double::start(move |_| match answers.load(Ordering::Relaxed) {
             429 => Reply::Answer(429, "retry-after: 120\r\n", vec![]),
             307 => Reply::Answer(307, "location: http://127.0.0.1:1/\r\n", vec![]),
+            503 => Reply::Answer(503, "retry-after: 1\r\n", vec![]),
             0 => Reply::HangUp,
             status => Reply::Answer(status, "", b"ok".to_vec()),
         })
@@ -183,10 +184,13 @@ async fn each_kind_is_told_once_however_many_rounds_there_are() {
         "missed"
     );
 
-    let told = "select count(*) from millrace.dead_letter where alerted_at is not null";
     assert_eq!(
-        alerting.app.database.one(told, &[]).await.get::<_, i64>(0),
-        25
+        dead["subjects"],
+        json!([{ "queue": "mail", "count": 22, "waiting": 22 }, { "queue": "sms", "count": 3, "waiting": 3 }])
+    );
+    assert_eq!(
+        of("schedule_missed")["subjects"],
+        json!([{ "schedule": "often" }])
     );
     let open =
         "select kind, subject, told from millrace.alert where resolved_at is null order by 1, 2";
@@ -581,7 +585,7 @@ async fn a_message_that_is_refused_is_a_dead_letter_of_which_no_alert_tells() {
     let alerting = Alerting::start(&[]).await;
     let database = &alerting.app.database;
     dead_letters(database, "mail", 1).await;
-    alerting.answer_with(404);
+    alerting.answer_with(422);
     alerting.minutes_ahead(11.0).await;
     assert_eq!(alerting.round().await["failed"], 1);
     alerting.answer_with(200);
@@ -593,7 +597,7 @@ async fn a_message_that_is_refused_is_a_dead_letter_of_which_no_alert_tells() {
     let list = alerting
         .app
         .api
-        .get("/functions/v1/dlq-list?executorId=alerts")
+        .get("/functions/v1/dlq-list?executorId=millrace.alerts")
         .await
         .ok();
     let item = &list["items"][0];
@@ -602,7 +606,7 @@ async fn a_message_that_is_refused_is_a_dead_letter_of_which_no_alert_tells() {
         (
             &json!(1),
             &json!("webhook_refused"),
-            &json!("the webhook answered 404")
+            &json!("the webhook answered 422")
         )
     );
     // Once the webhook is put right, it is replayed like any other.
@@ -635,7 +639,7 @@ async fn without_a_webhook_nothing_is_enqueued_and_with_one_later_what_is_open_i
         let did = round(&app).await.ok()["alerts"].clone();
         assert_eq!((&did["opened"], &did["told"]), (&json!(0), &json!(0)));
     }
-    let made = "select count(*) from millrace.job j join millrace.queue q on q.id = j.queue_id where q.name = 'alerts'";
+    let made = "select count(*) from millrace.job j join millrace.queue q on q.id = j.queue_id where q.name = 'millrace.alerts'";
     assert_eq!(app.database.one(made, &[]).await.get::<_, i64>(0), 0);
     app.shutdown().await;
 
@@ -689,6 +693,7 @@ async fn slack_gets_a_text_with_nothing_in_it_that_slack_would_act_on() {
         .expect("dead letters");
     assert!(
         dead.contains("(25)")
+            && dead.contains("\nmail: 22, sms: 3\n")
             && dead.contains("mail / send")
             && dead.contains("550 &lt;no such user&gt; &amp;"),
         "{dead}"
@@ -773,7 +778,7 @@ async fn a_queue_has_its_own_limit_and_a_paused_one_waits_for_as_long_as_it_like
         .await;
     assert_eq!(late(4700.0).await, ["later", "own"]);
     database
-        .run("update millrace.alert_settings set ready_after = '2 hours'")
+        .run("update millrace.alert_settings set ready_after = '3 hours'")
         .await;
     assert!(late(4800.0).await.is_empty());
     let negative = database
@@ -841,4 +846,287 @@ async fn alerts_that_are_over_are_kept_for_a_while() {
     assert_eq!(alerts(2.0).await, 1);
     assert_eq!(alerts(91.0).await, 1);
     assert_eq!(alerts(93.0).await, 0);
+}
+
+/// Rounds without a webhook's part: returns the data of the messages that they made, with their types.
+async fn told(database: &Database, rounds: usize) -> Vec<Value> {
+    let made = "select j.id, j.payload from millrace.job j join millrace.queue q on q.id = j.queue_id where q.name = 'millrace.alerts' order by 1";
+    let before = database.all(made, &[]).await.len();
+    for _ in 0..rounds {
+        database.run("select millrace.raise_alerts()").await;
+    }
+    let messages = database.all(made, &[]).await;
+    messages[before..].iter().map(|row| row.get(1)).collect()
+}
+
+/// The names in a field of the messages' subjects.
+fn subjects(messages: &[Value], field: &str) -> Vec<String> {
+    let all = messages
+        .iter()
+        .flat_map(|message| message["data"]["subjects"].as_array().expect("subjects"));
+    all.map(|subject| subject[field].as_str().expect(field).to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn however_many_alerts_there_are_each_is_named_in_one_message() {
+    let database = Database::fresh().await;
+    database
+        .run("select count(millrace.create_schedule('s' || n, '* * * * *', 'scheduled', 't', catch_up => 'none')) from generate_series(1, 450) as n")
+        .await;
+    for n in 0..250 {
+        queue::enqueue(
+            database.client(),
+            json!({ "queue": format!("q{n}"), "type": "t", "max_attempts": 1 }),
+        )
+        .await;
+    }
+    // A worker that takes them all and fails.
+    database
+        .run("select millrace.report_many((select jsonb_agg(jsonb_build_object('job_id', c.job_id, 'succeeded', false))
+                                            from millrace.queue q cross join lateral millrace.claim(q.name, 'w') as c where q.name like 'q%'))")
+        .await;
+    database.set_clock_ahead(7200.0).await;
+    database.run("select millrace.enqueue_due()").await;
+    // The jobs that they made are not this test's.
+    database.run("select millrace.pause('scheduled')").await;
+
+    let messages = told(&database, 5).await;
+    let of = |kind: &str| -> Vec<Value> {
+        let is_kind = |message: &&Value| message["type"] == kind;
+        messages.iter().filter(is_kind).cloned().collect()
+    };
+    for (kind, field, count) in [
+        ("schedule_missed.opened", "schedule", 450),
+        ("dead_letters.opened", "queue", 250),
+    ] {
+        let mut named = subjects(&of(kind), field);
+        assert_eq!(named.len(), count, "{kind}");
+        named.sort();
+        named.dedup();
+        assert_eq!(named.len(), count, "{kind}: each once");
+        for message in of(kind) {
+            let items = message["data"]["items"].as_array().map(Vec::len);
+            assert_eq!(items, Some(20), "{kind}");
+        }
+    }
+    assert_eq!(messages.len(), 5);
+
+    // Missed again, as many messages tell of it.
+    database.set_clock_ahead(14400.0).await;
+    database.run("select millrace.enqueue_due()").await;
+    let more = told(&database, 5).await;
+    assert_eq!(subjects(&more, "schedule").len(), 450);
+    assert!(
+        more.iter()
+            .all(|message| message["type"] == "schedule_missed.more"),
+        "{more:?}"
+    );
+    println!(
+        "450 schedules and 250 queues in {} messages",
+        messages.len()
+    );
+}
+
+#[tokio::test]
+async fn a_heap_of_dead_letters_is_one_message_with_its_count() {
+    let database = Database::fresh().await;
+    dead_letters(&database, "mail", 1).await;
+    let copy = async |count: i32| {
+        database
+            .run(&format!(
+                "insert into millrace.dead_letter (job_id, queue_id, attempts, reason, dead_at)
+                 select -(random() * 1e15)::bigint, d.queue_id, 1, 'failed', millrace.clock()
+                   from (select queue_id from millrace.dead_letter limit 1) as d, generate_series(1, {count})"
+            ))
+            .await;
+    };
+    copy(3999).await;
+    database.set_clock_ahead(660.0).await;
+    let first = told(&database, 3).await;
+    assert_eq!(first.len(), 1);
+    assert_eq!(first[0]["data"]["count"], 4000);
+    assert_eq!(first[0]["data"].get("capped"), None);
+    copy(50_000).await;
+    database.set_clock_ahead(1320.0).await;
+    let more = told(&database, 3).await;
+    assert_eq!(more.len(), 1, "{more:?}");
+    assert_eq!(
+        (&more[0]["type"], &more[0]["data"]["subjects"]),
+        (
+            &json!("dead_letters.more"),
+            &json!([{ "queue": "mail", "count": 10000, "waiting": 10000, "capped": true }])
+        )
+    );
+    database.set_clock_ahead(7200.0).await;
+    assert!(told(&database, 3).await.is_empty(), "all were told of");
+}
+
+#[tokio::test]
+async fn a_queue_whose_age_goes_to_and_fro_is_told_once() {
+    let database = Database::fresh().await;
+    queue::enqueue(database.client(), json!({ "queue": "stuck", "type": "t" })).await;
+    database.set_clock_ahead(905.0).await;
+    // The clock may not go back, so the limit goes to and fro instead.
+    let limit = async |seconds: i32| {
+        database
+            .run(&format!(
+                "select millrace.configure_queue('stuck', alert_age => '{seconds} s')"
+            ))
+            .await;
+    };
+    let mut messages = Vec::new();
+    let mut rounds = 0;
+    for _ in 0..60 {
+        for seconds in [910, 900] {
+            limit(seconds).await;
+            messages.extend(told(&database, 1).await);
+            rounds += 1;
+        }
+    }
+    assert_eq!(messages.len(), 1, "{messages:?}");
+
+    // Paused and resumed it is late again at once.
+    database.run("select millrace.pause('stuck')").await;
+    assert_eq!(told(&database, 2).await.len(), 1, "recovered");
+    database.run("select millrace.resume('stuck')").await;
+    assert!(told(&database, 2).await.is_empty(), "not within minutes");
+    database.set_clock_ahead(1300.0).await;
+    assert_eq!(told(&database, 2).await.len(), 1);
+    limit(2700).await;
+    let over = told(&database, 1).await;
+    assert_eq!(over[0]["type"], "queue_age.recovered", "below half");
+    println!("{rounds} rounds, {} message", messages.len());
+}
+
+#[tokio::test]
+async fn a_schedule_that_is_renamed_is_still_the_one_that_missed_its_time() {
+    let database = Database::fresh().await;
+    database
+        .run("select millrace.create_schedule('old', '* * * * *', 'scheduled', 't', grace => '2 minutes')")
+        .await;
+    database.set_clock_ahead(3600.0).await;
+    assert_eq!(subjects(&told(&database, 1).await, "schedule"), ["old"]);
+    database
+        .run("update millrace.schedule set slug = 'new' where slug = 'old'")
+        .await;
+    assert!(told(&database, 2).await.is_empty());
+    database.set_clock_ahead(2.0 * 86400.0).await;
+    let repeated = told(&database, 1).await;
+    assert_eq!(repeated[0]["type"], "schedule_missed.repeated");
+    assert_eq!(subjects(&repeated, "schedule"), ["new"]);
+}
+
+#[tokio::test]
+async fn a_webhook_that_is_down_for_a_day_and_asks_for_short_waits_costs_no_message() {
+    let alerting = Alerting::start(&[]).await;
+    dead_letters(&alerting.app.database, "mail", 1).await;
+    alerting.answer_with(503);
+    let (first, rounds) = (11.0, 24 * 30);
+    for round in 0..rounds {
+        alerting.minutes_ahead(first + 2.0 * f64::from(round)).await;
+        alerting.round().await;
+    }
+    let tried = alerting.hook.seen().len();
+    assert!((100..300).contains(&tried), "{tried}");
+    alerting.answer_with(200);
+    let end = first + 24.0 * 60.0;
+    alerting.minutes_ahead(end).await;
+    alerting.round().await;
+    alerting.minutes_ahead(end + 11.0).await;
+    alerting.round().await;
+    let came = alerting.hook.seen()[tried..].to_vec();
+    let first = alerting.hook.seen()[0].header("webhook-id").to_owned();
+    assert_eq!(came[0].header("webhook-id"), first);
+    assert_eq!(alerting.types()[tried], "dead_letters.opened");
+    println!("{rounds} rounds in a day: {tried} attempts in vain");
+}
+
+#[tokio::test]
+async fn what_may_be_put_right_at_the_webhook_is_tried_again() {
+    let alerting = Alerting::start(&[]).await;
+    dead_letters(&alerting.app.database, "mail", 1).await;
+    let mut minutes = 11.0;
+    for status in [401, 403, 404, 410] {
+        alerting.answer_with(status);
+        alerting.minutes_ahead(minutes).await;
+        assert_eq!(alerting.round().await["failed"], 1, "{status}");
+        minutes += 10.0;
+    }
+    alerting.answer_with(200);
+    alerting.minutes_ahead(minutes).await;
+    assert_eq!(alerting.round().await["delivered"], 1);
+}
+
+#[tokio::test]
+async fn no_key_puts_anything_into_the_queue_of_alerts_or_takes_any_out() {
+    let alerting = Alerting::start(&[]).await;
+    let (app, database) = (&alerting.app, &alerting.app.database);
+    let task = json!({ "type": "alert", "executorId": "millrace.alerts" });
+    let claim = json!({ "executorId": "millrace.alerts", "workerId": "w", "leaseSeconds": 60 });
+    let many = json!({ "tasks": [{ "type": "t", "executorId": "mine" }, task] });
+    for (path, body) in [
+        ("/api/collab/task.assign", &task),
+        ("/api/collab/task.assign", &many),
+        ("/api/collab/task.claim", &claim),
+    ] {
+        let answer = app.api.post(path, body).await;
+        answer.assert_refused(400, "invalid_request");
+        assert_eq!(
+            answer.json()["error"],
+            "executorId names a queue that is Millrace's own"
+        );
+    }
+    let schedule = database
+        .client()
+        .execute(
+            "select millrace.create_schedule('s', '* * * * *', 'millrace.alerts', 'alert')",
+            &[],
+        )
+        .await;
+    assert_eq!(
+        refusal(&schedule.expect_err("its queue is not free")),
+        ("PT400".to_owned(), "invalid_request".to_owned())
+    );
+    dead_letters(database, "mail", 1).await;
+    alerting.minutes_ahead(11.0).await;
+    let did = alerting.round().await;
+    assert_eq!((&did["delivered"], &did["failed"]), (&json!(1), &json!(0)));
+}
+
+#[tokio::test]
+async fn what_was_told_is_delivered_by_a_round_that_can_raise_no_alert() {
+    let alerting = Alerting::start(&[]).await;
+    let database = &alerting.app.database;
+    dead_letters(database, "mail", 1).await;
+    alerting.minutes_ahead(11.0).await;
+    database.run("select millrace.raise_alerts()").await;
+    database
+        .rewrite_function(
+            "millrace.open_alerts(timestamptz)",
+            "begin",
+            "begin perform 1 / 0;",
+        )
+        .await;
+    let answer = round(&alerting.app).await;
+    answer.assert_refused(500, "round_incomplete");
+    assert_eq!(answer.json()["details"], "alerts: internal_error");
+    assert_eq!(alerting.types(), ["dead_letters.opened"]);
+}
+
+#[tokio::test]
+async fn a_message_that_is_not_enqueued_does_not_count_as_told() {
+    let database = Database::fresh().await;
+    dead_letters(&database, "mail", 1).await;
+    database
+        .run("select millrace.enqueue('millrace.alerts', 'alert', idempotency_key => 'opened:1:1')")
+        .await;
+    database.set_clock_ahead(660.0).await;
+    let refused = database
+        .client()
+        .execute("select millrace.raise_alerts()", &[])
+        .await;
+    assert!(refused.is_err());
+    let told = "select count(*) from millrace.alert where told > 0";
+    assert_eq!(database.one(told, &[]).await.get::<_, i64>(0), 0);
 }

@@ -475,7 +475,7 @@ async fn a_guest_that_may_not_wait_reads_its_variables_too_and_no_others() {
 
 #[tokio::test]
 async fn a_variable_may_name_the_port_and_yields_to_what_was_given() {
-    let lines = "[variables]\nown = { default = \"manifest\" }\nother = { default = \"manifest\" }\n[component.probe.variables]\nown = \"{{ own }}\"\nother = \"{{ other }}\"\n";
+    let lines = "[variables]\nown = { default = \"at 127.0.0.1:3000\" }\nother = { default = \"manifest\" }\n[component.probe.variables]\nown = \"{{ own }}\"\nother = \"{{ other }}\"\n";
     let manifest = Manifest::write(&format!("{PROBE}{lines}"));
     for given in [None, Some("given")] {
         let given = given.map(|value| ("own".to_owned(), value.to_owned()));
@@ -483,6 +483,7 @@ async fn a_variable_may_name_the_port_and_yields_to_what_was_given() {
             at_address: |address| {
                 vec![
                     ("own", format!("at {address}")),
+                    ("other", format!("at {address}")),
                     ("absent", "of no variable".to_owned()),
                 ]
             },
@@ -498,7 +499,8 @@ async fn a_variable_may_name_the_port_and_yields_to_what_was_given() {
             None => format!("at {}", probe.server.addr()),
         };
         assert_eq!(probe.text("variable", "own").await, own);
-        assert_eq!(probe.text("variable", "other").await, "manifest");
+        let other = probe.text("variable", "other").await;
+        assert_eq!(other, "manifest", "a default that somebody has changed");
     }
 }
 

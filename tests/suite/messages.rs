@@ -293,6 +293,54 @@ async fn what_an_application_has_in_its_comms_schema_stays_as_it_is() {
     assert_eq!(fetch(&application, "email").await["job"]["resource_id"], 1);
 }
 
+/// Whatever is made in an application's schema may be everybody's at once.
+#[tokio::test]
+async fn messages_are_closed_where_the_schema_is_open_by_default() {
+    let database = Database::fresh().await;
+    let url = database.unmigrated().await;
+    let application = Database::open(&url).await;
+    application
+        .run(
+            "create schema comms; grant usage on schema comms to anon, authenticated;
+             alter default privileges in schema comms grant all on tables to anon, authenticated, public;
+             alter default privileges in schema comms grant all on sequences to anon, authenticated, public;
+             alter default privileges in schema comms grant all on functions to anon, authenticated",
+        )
+        .await;
+    millrace::migrate::migrate(&url).await.expect("a migration");
+    let statements = [
+        "select from comms.email_message",
+        "delete from comms.sms_message",
+        "insert into comms.sms_message (to_number, body, job_id, created_at) values ('n', 'b', 1, now())",
+        "truncate comms.email_message",
+        "select nextval('comms.email_message_id_seq')",
+        "select setval('comms.sms_message_id_seq', 7)",
+        "select last_value from comms.sms_message_id_seq",
+        "select comms.create_and_enqueue_sms('n', 'b')",
+    ];
+    for role in ["anon", "authenticated"] {
+        for sql in statements {
+            let sql = format!("reset role; set role {role}; {sql}");
+            let error = application
+                .client()
+                .batch_execute(&sql)
+                .await
+                .expect_err(&sql);
+            assert_eq!(
+                error.code(),
+                Some(&SqlState::INSUFFICIENT_PRIVILEGE),
+                "{sql}"
+            );
+        }
+    }
+    application.run("reset role").await;
+    email(&application).await;
+    println!(
+        "messages: {} statements refused in a schema that is open by default",
+        2 * statements.len()
+    );
+}
+
 #[tokio::test]
 async fn clients_and_the_service_role_make_messages_and_nobody_else() {
     let database = Database::fresh().await;

@@ -1,6 +1,6 @@
 //! The `millrace` program: what `up` promises on the screen, what it leaves behind, and the database's chores.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -271,7 +271,19 @@ async fn up_has_stored_keys_that_the_database_knows_and_ticks() {
         .await;
     second.end("TERM").await;
 
+    // The file of keys is written beside the old one, which is whole until the new one is.
+    let (file, old) = (
+        scratch.path().join("keys.json"),
+        scratch.path().join("old keys.json"),
+    );
+    std::fs::hard_link(&file, &old).expect("a link to the file as it is");
     let (third, _) = up(&scratch).await;
+    let keys = std::fs::read_to_string(&file).expect("the keys");
+    let before = std::fs::read_to_string(&old).expect("the keys of before");
+    assert!(before.contains(&key) && !keys.contains(&key));
+    assert!(!scratch.path().join("keys.json.new").exists());
+    let mode = std::fs::metadata(&file).expect("a file").permissions();
+    assert_eq!(mode.mode() & 0o777, 0o600);
     let renewed = export(&scratch, "SERVICE_API_KEY");
     assert_ne!(renewed, key);
     Api::new(&export(&scratch, "MILLRACE_URL"), &renewed)
@@ -283,6 +295,31 @@ async fn up_has_stored_keys_that_the_database_knows_and_ticks() {
     let live = database.one(live, &[]).await;
     assert_eq!((live.get::<_, i64>(0), live.get::<_, i64>(1)), (2, 2));
     third.end("TERM").await;
+}
+
+#[tokio::test]
+async fn up_over_the_database_of_an_unreleased_version_says_what_to_do() {
+    let scratch = Scratch::new();
+    let (first, _) = up(&scratch).await;
+    let database = Database::open(&export(&scratch, "DATABASE_URL")).await;
+    database
+        .run("update millrace.migration set checksum = '1' where version = 3")
+        .await;
+    first.end("TERM").await;
+    let mut again = command(&["up", "--listen", "127.0.0.1:0", "--state"]);
+    again.arg(scratch.path());
+    let (status, said) = run(again).await;
+    assert!(!status.success());
+    let folder = scratch.path().join("postgres");
+    for words in [
+        "made by an earlier version",
+        &format!("remove {}", folder.display()),
+        "another --state",
+        "V3__",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(folder.join("data").exists(), "nothing was touched");
 }
 
 #[tokio::test]

@@ -121,6 +121,7 @@ async fn claims_that_make_no_sense_are_refused() {
     for (worker, max_jobs, code) in [
         ("", 1, "worker_id_missing"),
         ("  ", 1, "worker_id_missing"),
+        ("\t\r\n", 1, "worker_id_missing"),
         ("w", 0, "invalid_request"),
         ("w", 1001, "invalid_request"),
     ] {

@@ -83,7 +83,7 @@ async fn a_task_comes_with_its_message() {
 }
 
 #[tokio::test]
-async fn a_lease_is_as_long_as_asked_for_and_a_second_at_least() {
+async fn a_lease_is_as_long_as_asked_for_from_a_second_to_a_day() {
     let database = Database::fresh().await;
     database.stop_clock_at(NOW).await;
     let cases = [
@@ -95,6 +95,8 @@ async fn a_lease_is_as_long_as_asked_for_and_a_second_at_least() {
         ("'w', 1", 1),
         ("'w', 61", 61),
         ("'w', 86400", 86400),
+        ("'w', 86401", 86400),
+        ("'w', 2147483647", 86400),
     ];
     for (arguments, expected) in cases {
         database
@@ -132,6 +134,48 @@ async fn without_a_type_the_best_of_both_channels_comes_first() {
         "service_api: {} tasks of two channels in one order",
         fetched.len()
     );
+}
+
+/// Both channels have all that they may run, and two workers come to them in opposite orders.
+#[tokio::test]
+async fn workers_that_come_to_full_channels_in_other_orders_do_not_block_each_other() {
+    let database = Database::fresh().await;
+    messages(&database).await;
+    database
+        .run("select millrace.configure_queue('email', concurrency_limit => 1), millrace.configure_queue('sms', concurrency_limit => 1)")
+        .await;
+    for _ in 0..2 {
+        assert_ne!(
+            call(&database, "fetch_next_task('w')").await["job"],
+            Value::Null
+        );
+    }
+    database
+        .run("select comms.create_and_enqueue_email('f', 't', 's', 'h', priority => 20), comms.create_and_enqueue_sms('n', 'b')")
+        .await;
+    let (holder, ann, bob) = (
+        database.connect().await,
+        database.connect().await,
+        database.connect().await,
+    );
+    let hold = "begin; select from millrace.queue q where q.name = 'email' for update";
+    holder.batch_execute(hold).await.expect("the email channel");
+    let ann = tokio::spawn(async move { try_call(&ann, "fetch_next_task('ann')").await });
+    database.lock_waiters(1).await;
+    database
+        .run("select comms.create_and_enqueue_sms('n', 'b', priority => 50)")
+        .await;
+    let bob = tokio::spawn(async move { try_call(&bob, "fetch_next_task('bob')").await });
+    database.lock_waiters(2).await;
+    holder.batch_execute("commit").await.expect("its release");
+    for worker in [ann, bob] {
+        let answer = worker.await.expect("a worker");
+        assert_eq!(
+            answer.expect("no deadlock"),
+            json!({ "job": null }),
+            "there is no place"
+        );
+    }
 }
 
 #[tokio::test]
@@ -257,9 +301,9 @@ async fn malformed_calls_are_refused_in_four_fields() {
             "worker_id_too_long",
         ),
         (
-            "fetch_next_task('w', 86401)".to_owned(),
+            "fetch_next_task(E'\\t\\r\\n')".to_owned(),
             fetch,
-            "lease_seconds_too_long",
+            "worker_id_missing",
         ),
         (
             "fetch_next_task('w', 60, 'fax')".to_owned(),
@@ -317,9 +361,9 @@ async fn malformed_calls_are_refused_in_four_fields() {
             "lease_id_missing",
         ),
         (
-            "extend_lease('w', 1, 1, 86401)".to_owned(),
+            "extend_lease(E'\\n', 1, 1)".to_owned(),
             extend,
-            "lease_seconds_too_long",
+            "worker_id_missing",
         ),
     ];
     for (call, message, hint) in &cases {
@@ -511,6 +555,7 @@ async fn an_extension_counts_from_now_and_never_shortens() {
             "2030-05-01T12:10:50+00:00",
         ),
         ("'w', 1, 1, null", "2030-05-01T12:10:50+00:00"),
+        ("'w', 1, 1, 2147483647", "2030-05-02T12:00:50+00:00"),
     ] {
         let answer = call(&database, &format!("extend_lease({arguments})")).await;
         assert_eq!(
@@ -762,6 +807,40 @@ async fn a_service_role_needs_no_key_but_a_wrong_one_is_wrong() {
     };
     let error = postgrest.request(&request).await.expect_err("a wrong key");
     assert_eq!(fields(&error)[3], "invalid_api_key");
+}
+
+/// Whoever grants it, the functions of later migrations are its role's too; those are made by the schema's owner.
+#[tokio::test]
+async fn the_api_is_granted_for_what_its_owner_makes_later() {
+    let database = Database::fresh().await;
+    let mut url = Url::parse(&database.unmigrated().await).expect("a URL");
+    let name = url.path().trim_start_matches('/').to_owned();
+    let administrator = Database::open(url.as_str()).await;
+    administrator
+        .run(&format!(
+            "create role {name}_owner login nosuperuser password 'plain'; grant create on database {name} to {name}_owner;
+             create role {name}_gateway nologin"
+        ))
+        .await;
+    url.set_username(&format!("{name}_owner")).expect("a user");
+    url.set_password(Some("plain")).expect("a password");
+    millrace::migrate::migrate(url.as_str())
+        .await
+        .expect("a migration");
+    administrator
+        .run(&format!("select millrace.grant_api('{name}_gateway')"))
+        .await;
+    Database::open(url.as_str())
+        .await
+        .run(
+            "create function millrace_api.of_a_later_version(jsonb) returns jsonb language sql as 'select $1';
+             revoke all on function millrace_api.of_a_later_version from public",
+        )
+        .await;
+    let sql = format!(
+        "select has_function_privilege('{name}_gateway', 'millrace_api.of_a_later_version(jsonb)', 'execute')"
+    );
+    assert!(administrator.one(&sql, &[]).await.get::<_, bool>(0));
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Alerts: the database says what is to be told, as jobs of the queue `alerts`; this is the queue's worker, which takes them to the
+//! Alerts: the database says what is to be told, as jobs of the queue `millrace.alerts`; this is the queue's worker, which takes them to the
 //! webhook. What becomes of one that the webhook does not take is for the queue to decide.
 
 use std::time::{Duration, Instant};
@@ -16,14 +16,14 @@ use crate::config;
 use crate::message::Message;
 use crate::webhook::{Outcome, Webhook};
 
-/// The queue of the messages, and their type.
-const QUEUE: &str = "alerts";
-const TYPE: &str = "alert";
+/// The name under which messages are claimed and reported on.
+const WORKER: &str = "cron-enqueue";
 
 /// How many messages are on their way at once.
 const BATCH: u32 = 10;
 
-/// Until when in a round messages are sent: one takes up to 10 s, and hosts give a request 30 s.
+/// Until when in a round the first messages are sent, and until when further ones: they take up to 10 s, and hosts give a request 30 s.
+const LATEST_FIRST: Duration = Duration::from_secs(17);
 const LATEST: Duration = Duration::from_secs(14);
 
 /// How long a message is this round's; another may send it after that.
@@ -37,7 +37,8 @@ struct Raised {
     ts: Box<str>,
 }
 
-/// Raises alerts and delivers what is to be told; answers also with the database's time.
+/// Raises alerts and delivers what is to be told; answers also with the database's time. What was told by earlier rounds is delivered
+/// even if this one can raise none.
 ///
 /// Without a webhook nothing is told, but alerts open and end all the same. With one that is configured wrongly they are told, and
 /// delivered once that is put right.
@@ -47,17 +48,21 @@ struct Raised {
 pub async fn round(caller: &Caller, begin: Instant) -> Result<(Alerts, Box<str>), Problem> {
     let webhook = config::webhook().await;
     let is_wanted = !matches!(webhook, Ok(None));
-    let raised: Raised = call(caller, "raise_alerts", &Tell { tell: is_wanted }).await?;
-    let mut alerts = Alerts {
+    let raised: Result<Raised, Problem> =
+        call(caller, "raise_alerts", &Tell { tell: is_wanted }).await;
+    let delivered = match webhook {
+        Ok(Some(webhook)) => deliver(caller, &webhook, begin).await,
+        Ok(None) => Ok(Delivered::default()),
+        Err(wrong) => Err(wrong),
+    };
+    let (raised, delivered) = (raised?, delivered?);
+    let alerts = Alerts {
         opened: raised.opened,
         resolved: raised.resolved,
         told: raised.told,
-        delivered: 0,
-        failed: 0,
+        delivered: delivered.taken,
+        failed: delivered.failed,
     };
-    if let Some(webhook) = webhook? {
-        deliver(caller, &webhook, begin, &mut alerts).await?;
-    }
     Ok((alerts, raised.ts))
 }
 
@@ -69,9 +74,7 @@ struct Tell {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Claim {
-    executor_id: &'static str,
     worker_id: &'static str,
-    r#type: &'static str,
     limit: u32,
     lease_seconds: u32,
 }
@@ -85,6 +88,8 @@ struct Claimed {
 struct Job {
     id: Box<str>,
     lease_id: i64,
+    /// What the queue waits if this attempt fails.
+    backoff_seconds: u32,
     payload: Box<RawValue>,
 }
 
@@ -99,7 +104,6 @@ struct Report {
     job_id: Box<str>,
     lease_id: i64,
     worker_id: &'static str,
-    r#type: &'static str,
     ok: bool,
     #[serde(flatten)]
     failure: Option<Failure>,
@@ -114,22 +118,25 @@ struct Failure {
     permanent: bool,
 }
 
+/// How many messages the webhook took, and how many it did not.
+#[derive(Default)]
+struct Delivered {
+    taken: u32,
+    failed: u32,
+}
+
 /// Takes messages from the queue until there are none, the webhook fails, or it is too late to begin with more.
-async fn deliver(
-    caller: &Caller,
-    webhook: &Webhook,
-    begin: Instant,
-    alerts: &mut Alerts,
-) -> Result<(), Problem> {
+async fn deliver(caller: &Caller, webhook: &Webhook, begin: Instant) -> Result<Delivered, Problem> {
     let claim = Claim {
-        executor_id: QUEUE,
-        worker_id: "cron-enqueue",
-        r#type: TYPE,
+        worker_id: WORKER,
         limit: BATCH,
         lease_seconds: LEASE_SECONDS,
     };
-    while alerts.failed == 0 && begin.elapsed() < LATEST {
-        let Claimed { jobs } = call(caller, "collab_claim", &claim).await?;
+    let mut delivered = Delivered::default();
+    let mut latest = LATEST_FIRST;
+    while delivered.failed == 0 && begin.elapsed() < latest {
+        latest = LATEST;
+        let Claimed { jobs } = call(caller, "claim_alerts", &claim).await?;
         if jobs.is_empty() {
             break;
         }
@@ -144,8 +151,8 @@ async fn deliver(
             .collect();
         for result in &results {
             match result.ok {
-                true => alerts.delivered += 1,
-                false => alerts.failed += 1,
+                true => delivered.taken += 1,
+                false => delivered.failed += 1,
             }
         }
         // What came too late, or of a job that somebody has cancelled, is no concern of ours.
@@ -154,7 +161,7 @@ async fn deliver(
             return Err(config::denied());
         }
     }
-    Ok(())
+    Ok(delivered)
 }
 
 async fn send(webhook: &Webhook, job: &Job) -> Outcome {
@@ -164,6 +171,7 @@ async fn send(webhook: &Webhook, job: &Job) -> Outcome {
     }
 }
 
+/// A webhook may ask for a longer wait than the queue's, not for a shorter one: it would use up the attempts.
 fn report(job: Job, outcome: Outcome) -> Report {
     let failed = |error_code, error, retry_after_seconds, permanent| {
         Some(Failure {
@@ -181,14 +189,16 @@ fn report(job: Job, outcome: Outcome) -> Report {
             None,
             false,
         ),
-        Outcome::Again(error, after) => failed("webhook_failed", error, after, false),
+        Outcome::Again(error, after) => {
+            let wait = after.map(|seconds| seconds.max(job.backoff_seconds));
+            failed("webhook_failed", error, wait, false)
+        }
         Outcome::Refused(error) => failed("webhook_refused", error, None, true),
     };
     Report {
         job_id: job.id,
         lease_id: job.lease_id,
-        worker_id: "cron-enqueue",
-        r#type: TYPE,
+        worker_id: WORKER,
         ok: failure.is_none(),
         failure,
     }

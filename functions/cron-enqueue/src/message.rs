@@ -43,12 +43,24 @@ struct Text {
     text: String,
 }
 
-/// What `data` holds: how many there are, and the first of them.
+/// What `data` holds: how many there are, which queues or schedules they are of, and the first of them.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Data {
     count: usize,
+    /// There are more than were counted.
+    capped: bool,
+    subjects: Vec<Subject>,
     items: Vec<Item>,
+}
+
+/// A queue with dead letters to be told of.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Subject {
+    queue: String,
+    count: Option<u64>,
+    capped: bool,
 }
 
 /// A dead letter, a queue or a schedule; each has some of these.
@@ -62,6 +74,7 @@ struct Item {
     error: Option<String>,
     dead_at: Option<String>,
     waiting: Option<u64>,
+    capped: bool,
     oldest_ready_seconds: Option<f64>,
     limit_seconds: Option<f64>,
     paused: bool,
@@ -97,7 +110,11 @@ impl Message {
     /// The message in words: a headline, then a line for each item, as many as fit.
     fn text(&self) -> String {
         let data: Data = serde_json::from_str(self.data.get()).unwrap_or_default();
-        let mut text = format!("*Millrace: {}*", self.headline(data.count));
+        let count = format!("{}{}", data.count, plus(data.capped));
+        let mut text = format!("*Millrace: {}*", self.headline(&count));
+        if let Some(queues) = by_queue(&data.subjects) {
+            let _ = write!(text, "\n{}", escaped(&shortened(&queues, LINE_LIMIT)));
+        }
         let mut shown = 0;
         for item in &data.items {
             let line = escaped(&shortened(&self.line(item), LINE_LIMIT));
@@ -113,7 +130,7 @@ impl Message {
         text
     }
 
-    fn headline(&self, count: usize) -> String {
+    fn headline(&self, count: &str) -> String {
         match &*self.r#type {
             "dead_letters.opened" => {
                 format!("jobs failed for good and wait for somebody ({count})")
@@ -179,10 +196,32 @@ impl Message {
                 )
             }
             _ => match item.waiting {
-                Some(waiting) if !is_over => format!("{queue}: {waiting}"),
+                Some(waiting) if !is_over => format!("{queue}: {waiting}{}", plus(item.capped)),
                 _ => queue.to_owned(),
             },
         }
+    }
+}
+
+/// How many there are in each queue, if there are several.
+fn by_queue(subjects: &[Subject]) -> Option<String> {
+    let counted = |subject: &Subject| {
+        let count = subject.count?;
+        Some(format!(
+            "{}: {count}{}",
+            subject.queue,
+            plus(subject.capped)
+        ))
+    };
+    let queues: Vec<String> = subjects.iter().filter_map(counted).collect();
+    (queues.len() > 1).then(|| queues.join(", "))
+}
+
+/// What stands after a number that is only as far as was counted.
+fn plus(is_capped: bool) -> &'static str {
+    match is_capped {
+        true => "+",
+        false => "",
     }
 }
 
@@ -265,6 +304,11 @@ mod tests {
         assert!(one("schedule_missed.opened", missed).ends_with("• s: refused at before: full"));
         assert!(one("schedule_missed.recovered", missed).ends_with("• s: next at then"));
         assert!(one("dead_letters.repeated", r#"{"queue":"q","waiting":3}"#).ends_with("• q: 3"));
+        let many = r#"{"id":"m","type":"dead_letters.opened","timestamp":"t","data":{"count":10003,"capped":true,"subjects":[{"queue":"a&b","count":10000,"capped":true},{"queue":"c","count":3}]}}"#;
+        assert_eq!(
+            text(many),
+            "*Millrace: jobs failed for good and wait for somebody (10003+)*\na&amp;b: 10000+, c: 3\n… and 10003 more"
+        );
         assert!(one("new.kind", "{}").starts_with("*Millrace: new.kind*"));
     }
 }

@@ -101,13 +101,14 @@ fn signatures(secrets: &[Secret], id: &str, now: u64, body: &str) -> String {
     all.join(" ")
 }
 
-/// 2xx is taken. 408, 425, 429, 5xx and redirects may pass, whose Retry-After counts; whatever else is refused for good.
+/// 2xx is taken. A status that finds fault with the message itself is a refusal for good; whatever else may pass, such as a 404 while the
+/// receiver is deployed anew or a 401 until a key is put right, and its Retry-After counts.
 fn meaning(status: StatusCode, headers: &HeaderMap, now: u64) -> Outcome {
     let why = format!("the webhook answered {}", status.as_u16());
     match status.as_u16() {
         200..=299 => Outcome::Delivered,
-        300..=399 | 408 | 425 | 429 | 500..=599 => Outcome::Again(why, retry_after(headers, now)),
-        _ => Outcome::Refused(why),
+        400 | 411 | 413 | 414 | 415 | 422 | 431 => Outcome::Refused(why),
+        _ => Outcome::Again(why, retry_after(headers, now)),
     }
 }
 
@@ -136,13 +137,13 @@ mod tests {
         for status in [200, 202, 204] {
             assert_eq!(outcome(status), Outcome::Delivered, "{status}");
         }
-        for status in [301, 308, 408, 425, 429, 500, 503, 599] {
+        for status in [301, 308, 401, 403, 404, 408, 410, 425, 429, 500, 503, 599] {
             assert!(
                 matches!(outcome(status), Outcome::Again(_, None)),
                 "{status}"
             );
         }
-        for status in [400, 401, 403, 404, 410, 413, 422] {
+        for status in [400, 413, 415, 422] {
             assert!(matches!(outcome(status), Outcome::Refused(_)), "{status}");
         }
     }

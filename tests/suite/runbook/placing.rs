@@ -197,6 +197,53 @@ async fn what_others_planted_in_public_is_not_taken_up() {
     life(&application, "public").await;
 }
 
+/// A condition of the reader's own, which the planner takes for the cheapest of all, sees what the view shows and nothing else.
+#[tokio::test]
+async fn a_reader_s_condition_sees_no_other_queue() {
+    let database = Database::fresh().await;
+    for queue in ["jobs", "other"] {
+        let mark = if queue == "jobs" { "shown" } else { "secret" };
+        database
+            .run(&format!(
+                "select millrace.enqueue('{queue}', '{mark}', jsonb_build_object('mark', '{mark}')) from generate_series(1, 5);
+                 select millrace.enqueue('{queue}', '{mark}', jsonb_build_object('mark', '{mark}'), concurrency_key => 'k') from generate_series(1, 2);
+                 select count(*) from millrace.claim('{queue}', '{mark}', 4);
+                 select millrace.report(e.job_id, e.lease_id, e.worker, e.job_id % 2 = 0, error => '{mark}', permanent => true)
+                   from millrace.lease e where e.worker = '{mark}' and e.lease_id % 4 <> 0;
+                 select millrace.cancel(min(r.job_id)) from millrace.ready r join millrace.job j on j.id = r.job_id where j.type = '{mark}';
+                 select millrace.create_schedule('{mark}', '@daily', '{queue}', '{mark}', jsonb_build_object('mark', '{mark}'))"
+            ))
+            .await;
+    }
+    let client = database.connect().await;
+    client
+        .batch_execute(
+            "set role millrace_client;
+             create function pg_temp.peek(anyelement) returns boolean language plpgsql cost 0.0000001
+               as 'begin if $1::text ~ ''secret'' then raise exception ''read %'', $1; end if; return true; end'",
+        )
+        .await
+        .expect("a function of the reader's");
+    for (view, columns, shown) in [
+        (
+            "jobs_queue",
+            &["payload", "job_type", "last_error", "status"][..],
+            7,
+        ),
+        ("job_runs", &["error_message", "status"], 4),
+        ("cron_tasks", &["payload", "job_type", "slug"], 1),
+    ] {
+        for column in columns {
+            let sql =
+                format!("select count(*) as n from public.{view} where pg_temp.peek({column})");
+            let counted = rows(&client, &sql)
+                .await
+                .unwrap_or_else(|e| panic!("{sql}: {}", explain(&e)));
+            assert_eq!(counted, [json!({ "n": shown })], "{sql}");
+        }
+    }
+}
+
 /// What a role may do with each relation and function of the runbook, and of the messages and service_api, in few letters:
 /// sel, ins, upd, del, exe.
 async fn rights(database: &Database, role: &str) -> Value {

@@ -1,6 +1,6 @@
 //! What may be written to the runbook's relations, what is refused, and what reading them costs.
 
-use millrace_tests::database::Database;
+use millrace_tests::database::{Database, explain};
 use millrace_tests::queue::{self, Outcome, claim_one};
 use serde_json::{Value, json};
 
@@ -72,11 +72,15 @@ async fn what_only_the_queue_may_write_is_refused_by_column() {
             "last_attempt_at",
         ),
         ("last_error, job_type", "'', 'ocr'", "last_error"),
-        ("payload", "'{}'", "type"),
-        ("job_type", "' '", "type"),
+        ("payload", "'{}'", "job_type"),
+        ("job_type", "' '", "job_type"),
         ("job_type, priority", "'ocr', 101", "priority"),
         ("job_type, max_attempts", "'ocr', 0", "max_attempts"),
-        ("job_type, scheduled_for", "'ocr', 'infinity'", "run_at"),
+        (
+            "job_type, scheduled_for",
+            "'ocr', 'infinity'",
+            "scheduled_for",
+        ),
     ];
     let updates = [
         ("id = 9", "id"),
@@ -338,6 +342,226 @@ async fn a_parked_job_is_a_waiting_one() {
     );
     database.stop_clock_at("2030-05-01 12:10:00+00").await;
     assert_eq!(claim(&database, ANN).await[0]["id"], 2);
+}
+
+#[tokio::test]
+async fn a_parked_job_s_time_is_never_in_the_past() {
+    let database = Database::fresh().await;
+    database.stop_clock_at(NOW).await;
+    let keyed = json!({ "queue": "jobs", "type": "ocr", "concurrency_key": "k" });
+    for _ in 0..2 {
+        queue::enqueue(database.client(), keyed.clone()).await;
+    }
+    database.stop_clock_at("2030-05-01 12:01:00+00").await;
+    for past in ["-infinity", "2020-01-01"] {
+        database
+            .run(&format!(
+                "update jobs_queue set scheduled_for = '{past}' where id = 2"
+            ))
+            .await;
+        assert_eq!(due(&database, "id = 2").await, "2030-05-01T12:01:00+00:00");
+    }
+}
+
+/// The statement's rows, where another session has done `meanwhile` in a transaction that is still open when the statement comes to it.
+async fn update_meanwhile(database: &Database, meanwhile: &str, update: &str) -> u64 {
+    let (other, operator) = (database.connect().await, database.connect().await);
+    let sql = format!("begin; {meanwhile}");
+    other
+        .batch_execute(&sql)
+        .await
+        .unwrap_or_else(|e| panic!("{meanwhile}: {}", explain(&e)));
+    let update = update.to_owned();
+    let updated = tokio::spawn(async move { operator.execute(&update, &[]).await });
+    database.lock_waiters(1).await;
+    other.batch_execute("commit").await.expect("its end");
+    updated
+        .await
+        .expect("an operator")
+        .unwrap_or_else(|e| panic!("{}", explain(&e)))
+}
+
+/// As a table passes over a row that its condition fits no more.
+#[tokio::test]
+async fn a_job_that_has_left_its_status_is_passed_over() {
+    let claim = format!("select from claim_next_job('{ANN}')");
+    let fail = format!("select resolve_job(id, '{ANN}', false) from claim_next_job('{ANN}')");
+    let resolve = format!("select resolve_job(1, '{ANN}', true)");
+    let waiting = "update jobs_queue set status = 'cancelled' where status = 'pending'";
+    let later = "update jobs_queue set scheduled_for = scheduled_for + interval '1 hour' where status = 'pending'";
+    let running = "update jobs_queue set status = 'cancelled' where status = 'processing'";
+    let cases = [
+        ("", claim.as_str(), waiting, 2, "processing"),
+        ("", &claim, later, 2, "processing"),
+        ("", &fail, waiting, 2, "retry"),
+        ("", &fail, later, 2, "retry"),
+        (&claim, &resolve, running, 0, "completed"),
+        (
+            "update jobs_queue set status = 'cancelled' where id = 1",
+            "update jobs_queue set status = 'pending' where id = 1",
+            "update jobs_queue set status = 'retry' where status = 'cancelled'",
+            0,
+            "pending",
+        ),
+    ];
+    for (before, meanwhile, update, updated, status) in cases {
+        let database = Database::fresh().await;
+        for _ in 0..3 {
+            insert(&database).await;
+        }
+        database.run(before).await;
+        let rows = update_meanwhile(&database, meanwhile, update).await;
+        assert_eq!(rows, updated, "{meanwhile}; {update}");
+        assert_eq!(
+            job(&database, 1).await["status"],
+            status,
+            "{meanwhile}; {update}"
+        );
+        database.assert_no_job_misplaced().await;
+    }
+    println!("runbook: {} updates of jobs that went on", cases.len());
+}
+
+/// It takes its key's place meanwhile, and is a waiting job before and after.
+#[tokio::test]
+async fn a_parked_job_whose_turn_comes_is_not_passed_over() {
+    let database = Database::fresh().await;
+    let keyed = json!({ "queue": "jobs", "type": "ocr", "concurrency_key": "k" });
+    for _ in 0..2 {
+        queue::enqueue(database.client(), keyed.clone()).await;
+    }
+    claim(&database, ANN).await;
+    let resolve = format!("select resolve_job(1, '{ANN}', true)");
+    let cancel = "update jobs_queue set status = 'cancelled' where status = 'pending'";
+    assert_eq!(update_meanwhile(&database, &resolve, cancel).await, 1);
+    assert_eq!(job(&database, 2).await["status"], "cancelled");
+    database.assert_no_job_misplaced().await;
+}
+
+/// An operator's transaction takes a parked job's slot before the job, as whoever ends the job before it does.
+#[tokio::test]
+async fn a_parked_job_is_rescheduled_and_cancelled_while_the_one_before_it_ends() {
+    for reschedule in [
+        "update jobs_queue set scheduled_for = scheduled_for + interval '1 hour' where id = 2",
+        "select millrace.reschedule(2, millrace.clock() + interval '1 hour')",
+    ] {
+        let database = Database::fresh().await;
+        let keyed = json!({ "queue": "jobs", "type": "ocr", "concurrency_key": "k" });
+        for _ in 0..2 {
+            queue::enqueue(database.client(), keyed.clone()).await;
+        }
+        claim(&database, ANN).await;
+        let (operator, worker) = (database.connect().await, database.connect().await);
+        let sql = format!("begin; {reschedule}");
+        operator.batch_execute(&sql).await.expect("another time");
+        let resolved = tokio::spawn(async move {
+            let sql = format!("select resolve_job(1, '{ANN}', true)");
+            worker.batch_execute(&sql).await
+        });
+        database.lock_waiters(1).await;
+        operator
+            .batch_execute("update jobs_queue set status = 'cancelled' where id = 2; commit")
+            .await
+            .unwrap_or_else(|e| panic!("{reschedule}: {}", explain(&e)));
+        resolved
+            .await
+            .expect("a worker")
+            .unwrap_or_else(|e| panic!("{reschedule}: {}", explain(&e)));
+        assert_eq!(job(&database, 1).await["status"], "completed");
+        assert_eq!(job(&database, 2).await["status"], "cancelled");
+    }
+}
+
+/// A worker and an operator wait for the same slot, the worker first: it then takes the parked job, which the operator must not hold.
+#[tokio::test]
+async fn an_update_of_a_parked_job_waits_for_its_slot_with_nothing_in_hand() {
+    let database = Database::fresh().await;
+    let keyed = json!({ "queue": "jobs", "type": "ocr", "concurrency_key": "k" });
+    for _ in 0..2 {
+        queue::enqueue(database.client(), keyed.clone()).await;
+    }
+    claim(&database, ANN).await;
+    let holder = database.connect().await;
+    holder
+        .batch_execute("begin; select from millrace.concurrency_slot for update")
+        .await
+        .expect("the slot");
+    let mut waiters = Vec::new();
+    for sql in [
+        format!("select resolve_job(1, '{ANN}', true)"),
+        "update jobs_queue set scheduled_for = scheduled_for + interval '1 hour' where id = 2"
+            .to_owned(),
+    ] {
+        let client = database.connect().await;
+        waiters.push(tokio::spawn(
+            async move { client.batch_execute(&sql).await },
+        ));
+        database.lock_waiters(waiters.len() as i64).await;
+    }
+    holder.batch_execute("commit").await.expect("its release");
+    for waiter in waiters {
+        waiter
+            .await
+            .expect("a session")
+            .unwrap_or_else(|e| panic!("{}", explain(&e)));
+    }
+    assert_eq!(job(&database, 2).await["status"], "pending");
+    assert!(claim(&database, ANN).await.is_empty(), "an hour later");
+}
+
+#[tokio::test]
+async fn a_job_that_waits_for_its_retry_is_due_now_once_it_is_set_to_pending() {
+    let database = Database::fresh().await;
+    database.stop_clock_at(NOW).await;
+    let id = insert(&database).await;
+    assert_eq!(attempt(&database, false).await["status"], "retry");
+    assert!(claim(&database, ANN).await.is_empty());
+    let (_, code, message) = refused(
+        &database,
+        "update jobs_queue set status = 'pending', attempts = 0",
+    )
+    .await;
+    assert_eq!(code, "invalid_request");
+    assert!(message.starts_with("attempts "), "{message}");
+    let (_, code, _) = refused(
+        &database,
+        "update jobs_queue set status = 'failed' where status = 'retry'",
+    )
+    .await;
+    assert_eq!(code, "invalid_request");
+
+    let sql = "update jobs_queue set status = 'pending' where status in ('retry', 'failed')";
+    let updated = database.client().execute(sql, &[]).await;
+    assert_eq!(updated.expect("an update"), 1);
+    assert_eq!(
+        due(&database, "attempts = 1 and status = 'retry'").await,
+        "2030-05-01T12:00:00+00:00"
+    );
+    let row = attempt(&database, false).await;
+    assert_eq!((&row["id"], &row["attempts"]), (&json!(id), &json!(2)));
+    database
+        .run("update jobs_queue set status = 'pending', scheduled_for = '2030-05-01 12:01+00'")
+        .await;
+    assert_eq!(
+        due(&database, "status = 'retry'").await,
+        "2030-05-01T12:01:00+00:00"
+    );
+}
+
+/// A job that came back between two looks is no reason to say that it does not wait.
+#[tokio::test]
+async fn a_job_that_waits_is_not_refused_as_one_that_does_not() {
+    let database = Database::fresh().await;
+    insert(&database).await;
+    let refusal = refused(
+        &database,
+        "select millrace.refuse_transition(1, 'not_waiting', 'only a job that waits')",
+    )
+    .await;
+    assert_eq!(
+        (refusal.0.as_str(), refusal.1.as_str()),
+        ("PT503", "try_again")
+    );
 }
 
 #[tokio::test]
@@ -620,6 +844,16 @@ async fn pages(database: &Database, sql: &str) -> i64 {
 #[tokio::test]
 async fn one_job_or_one_status_of_50_000_touches_few_pages() {
     let database = Database::fresh().await;
+    // Nothing but this test's analyze tells the planner anything.
+    database
+        .run(
+            "do $$ declare v_table regclass; begin
+               for v_table in select c.oid::regclass from pg_class c where c.relnamespace = 'millrace'::regnamespace and c.relkind = 'r' loop
+                 execute format('alter table %s set (autovacuum_enabled = false)', v_table);
+               end loop;
+             end $$",
+        )
+        .await;
     database
         .run(
             "select sum(e.job_id) from generate_series(1, 60) as batch
@@ -662,5 +896,38 @@ async fn one_job_or_one_status_of_50_000_touches_few_pages() {
             "{waiting}, {finished}, {runs}"
         );
         assert!(failed < 500, "{failed}");
+        let listed = pages(
+            &database,
+            "select * from jobs_queue where id in (11000, 45000)",
+        )
+        .await;
+        let chosen = pages(
+            &database,
+            "select status from jobs_queue where id = any (array(select n from generate_series(11000, 11020) as n))",
+        )
+        .await;
+        let joined = pages(
+            &database,
+            "select * from jobs_queue q join job_runs r on r.job_id = q.id where q.id = 11000",
+        )
+        .await;
+        assert!(
+            listed < 500 && chosen < 1500 && joined < 500,
+            "{listed}, {chosen}, {joined}"
+        );
+        // Every job once, and each by its key: what is quadratic would touch millions.
+        let newest = pages(
+            &database,
+            "select id from jobs_queue where job_type = 'ocr' order by id desc limit 20",
+        )
+        .await;
+        let attempts = pages(&database, "select count(*) from job_runs").await;
+        println!(
+            "runbook: two of them are {listed} pages, 21 chosen {chosen}, one with its runs {joined}; the newest 20 of a type {newest}, all runs {attempts}"
+        );
+        assert!(
+            newest < 300_000 && attempts < 150_000,
+            "{newest}, {attempts}"
+        );
     }
 }
