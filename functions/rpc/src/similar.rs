@@ -12,33 +12,16 @@ pub fn most_similar<'a>(
     (best.0 >= least).then_some(best.1)
 }
 
-/// 1 for equal names, 0 for such as have nothing in common. Names longer than those of Postgres are like none.
-fn similarity(a: &str, b: &str) -> f64 {
-    let fold = |name: &str| name.to_lowercase().chars().collect::<Vec<_>>();
-    let (a, b) = (fold(a), fold(b));
-    let longest = a.len().max(b.len());
-    if longest == 0 || longest > LONGEST {
-        return 0.0;
-    }
-    1.0 - distance(&a, &b) as f64 / longest as f64
-}
-
-/// The longest text that is compared, in characters: a list of parameters is longer than a name.
+/// The longest text that is compared, in bytes: a list of parameters is longer than a name.
 const LONGEST: usize = 500;
 
-/// How many characters are to be inserted, removed or replaced (Levenshtein's distance).
-fn distance(a: &[char], b: &[char]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
+/// 1 for equal names, 0 for such as have nothing in common. What is empty or longer than any that there is, is like none.
+fn similarity(a: &str, b: &str) -> f64 {
+    let (a, b) = (a.to_lowercase(), b.to_lowercase());
+    match a.len().max(b.len()) {
+        1..=LONGEST => strsim::normalized_levenshtein(&a, &b),
+        _ => 0.0,
     }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -54,6 +37,6 @@ mod tests {
         assert_eq!(meant("EXTEND_LEAS"), Some("extend_lease"));
         assert_eq!(meant(""), None);
         assert_eq!(meant(&"x".repeat(100_000)), None);
-        assert_eq!(distance(&['a', 'b'], &['b', 'c', 'a']), 3);
+        assert_eq!(similarity("ab", "bca"), 0.0, "three of three are edited");
     }
 }
