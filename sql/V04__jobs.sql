@@ -25,6 +25,7 @@ create table millrace.job (
   lease           interval check (lease between '1 second' and '1 day'),
   idempotency_key text check (btrim(idempotency_key) <> '' and length(idempotency_key) <= 200),
   concurrency_key text check (btrim(concurrency_key) <> '' and length(concurrency_key) <= 200),
+  limit_key       text check (btrim(limit_key) <> '' and length(limit_key) <= 200),
   replay_of       bigint,
   traceparent     text check (length(traceparent) = 55),
   enqueued_at     timestamptz not null
@@ -36,6 +37,7 @@ create index job_lane on millrace.job (lane_id, id);
 comment on column millrace.job.payload_size is 'Bytes of the payload as text, as a claim answers it: a claim stops at a total of 8 MiB.';
 comment on column millrace.job.max_attempts is 'This job''s own limit; NULL follows the queue''s setting, also when that changes.';
 comment on column millrace.job.lease is 'Lease length for this job where the claim names none; NULL follows the queue.';
+comment on column millrace.job.limit_key is 'The key whose rate limit the job''s starts count against (see limits).';
 comment on column millrace.job.replay_of is 'The dead job of which this one is a replay.';
 comment on column millrace.job.traceparent is 'The trace that this job belongs to, as W3C Trace Context writes it; it goes with claims and events.';
 
@@ -53,15 +55,20 @@ create table millrace.ready (
   run_at   timestamptz not null,
   job_id   bigint primary key,
   attempts smallint not null,
-  retried  boolean not null default false
+  retried  boolean not null default false,
+  resumed  boolean not null default false,
+  in_line  boolean not null default false
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
 
 -- The columns and the order of a claim's WHERE and ORDER BY.
 create index ready_lane on millrace.ready (lane_id, run_at, job_id);
 
 comment on column millrace.ready.run_at is 'When it is due; never earlier than the clock at insertion (floors depend on it).';
-comment on column millrace.ready.attempts is 'Attempts made so far.';
-comment on column millrace.ready.retried is 'Queued again by a person: its next start is not its first, whatever its attempts say.';
+comment on column millrace.ready.lane_id is 'The job''s own lane, or the lane beside it for jobs whose last attempt was lost.';
+comment on column millrace.ready.attempts is 'Attempts made so far that count.';
+comment on column millrace.ready.retried is 'Queued again by a person, or postponed: its next start is not its first, whatever its attempts say.';
+comment on column millrace.ready.in_line is 'It is due at a time that a claim gave it, for its limit key had no token (see limits).';
+comment on column millrace.ready.resumed is 'An earlier attempt ended without a word about what it had done: its lease ran out, or it was cancelled while it ran.';
 
 create table millrace.lease (
   job_id     bigint primary key,
@@ -71,21 +78,24 @@ create table millrace.lease (
   worker     text not null,
   attempt    smallint not null,
   leased_at  timestamptz not null,
-  expires_at timestamptz not null
+  expires_at timestamptz not null,
+  resumed    boolean not null default false,
+  place      int
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
 
 -- Serves the expiry scan and the count of running jobs, both from the queue's lease_floor on.
 create index lease_expiry on millrace.lease (queue_id, expires_at);
 
+comment on column millrace.lease.place is 'Which of the queue''s places it has, where the queue has a concurrency limit.';
 comment on column millrace.lease.lease_id is 'Fencing token, from a sequence and never reused: every later word about the attempt must name it.';
 
--- Concurrency keys. At most one job of a key is in ready or lease: the holder. The others are parked,
--- and when the holder ends the oldest of them takes its place. Claims need not look at keys at all.
+-- Concurrency keys. At most one job of a key is in ready or lease (or as many as the queue's key_concurrency says): the holder. The others
+-- are parked, and when a holder ends the oldest of them takes its place. Claims need not look at keys at all.
 -- Whoever parks or ends a job of a key has locked the key's slot before, so that neither misses the other.
 create table millrace.concurrency_slot (
   queue_id int not null,
   key      text not null,
-  job_id   bigint not null,
+  holders  bigint[] not null check (holders <> '{}'),
   primary key (queue_id, key)
 ) with (fillfactor = 70);
 
@@ -96,7 +106,8 @@ create table millrace.parked (
   lane_id  int not null,
   run_at   timestamptz not null,
   attempts smallint not null,
-  retried  boolean not null default false
+  retried  boolean not null default false,
+  resumed  boolean not null default false
 );
 create index parked_key on millrace.parked (queue_id, key, job_id);
 
@@ -142,7 +153,7 @@ create table millrace.attempt (
   worker      text not null,
   started_at  timestamptz not null,
   finished_at timestamptz not null,
-  outcome     text not null check (outcome in ('succeeded', 'failed', 'lease_expired', 'cancelled')),
+  outcome     text not null check (outcome in ('succeeded', 'failed', 'lease_expired', 'cancelled', 'postponed')),
   error_code  text,
   error       text,
   primary key (job_id, lease_id, finished_at)
@@ -152,7 +163,7 @@ create table millrace.job_events (
   id         bigint not null default nextval('millrace.event_id_seq'),
   job_id     bigint not null,
   event_type text not null check (event_type in ('queued', 'started', 'succeeded', 'retry_scheduled', 'dead_lettered',
-                                                 'cancelled', 'lease_expired', 'replayed')),
+                                                 'cancelled', 'lease_expired', 'replayed', 'postponed')),
   created_at timestamptz not null,
   payload    jsonb not null,
   queue_id   int not null,

@@ -121,10 +121,10 @@ returns table (queue_id int, queued bigint, running bigint, succeeded bigint, ca
 language sql stable
 as $$
   select c.queue_id,
-         sum(case when c.kind in ('queued', 'retry_scheduled', 'retried:dead', 'retried:cancelled') then c.n
+         sum(case when c.kind in ('queued', 'retry_scheduled', 'postponed', 'retried:dead', 'retried:cancelled') then c.n
                   when c.kind in ('started', 'cancelled:queued') then -c.n else 0 end)::bigint,
          sum(case when c.kind = 'started' then c.n
-                  when c.kind in ('succeeded', 'retry_scheduled', 'dead_lettered', 'cancelled:running') then -c.n else 0 end)::bigint,
+                  when c.kind in ('succeeded', 'retry_scheduled', 'postponed', 'dead_lettered', 'cancelled:running') then -c.n else 0 end)::bigint,
          sum(case c.kind when 'succeeded' then c.n when 'forgotten:succeeded' then -c.n else 0 end)::bigint,
          sum(case when c.kind in ('cancelled:queued', 'cancelled:running') then c.n
                   when c.kind in ('retried:cancelled', 'forgotten:cancelled') then -c.n else 0 end)::bigint,

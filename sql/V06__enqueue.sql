@@ -6,7 +6,7 @@ create function millrace.check_requests(p_jobs jsonb) returns void
 language plpgsql
 as $$
 declare
-  v_fields constant text[] := '{queue,type,payload,priority,run_at,delay_seconds,max_attempts,lease_seconds,idempotency_key,concurrency_key,replay_of,traceparent}';
+  v_fields constant text[] := '{queue,type,payload,priority,run_at,delay_seconds,max_attempts,lease_seconds,idempotency_key,concurrency_key,limit_key,replay_of,traceparent}';
   v_bad    record;
 begin
   if jsonb_typeof(p_jobs) is distinct from 'array' then
@@ -32,7 +32,7 @@ begin
     into v_bad
     from rows from (jsonb_to_recordset(p_jobs) as (
            queue text, type text, payload jsonb, priority numeric, run_at timestamptz, delay_seconds numeric, max_attempts numeric,
-           lease_seconds numeric, idempotency_key text, concurrency_key text, traceparent text)) with ordinality as r
+           lease_seconds numeric, idempotency_key text, concurrency_key text, limit_key text, traceparent text)) with ordinality as r
    cross join lateral (values
            ('queue', 'is missing or blank, or longer than 200 characters',
               r.queue is null or btrim(r.queue) = '' or length(r.queue) > 200),
@@ -49,6 +49,7 @@ begin
               btrim(r.idempotency_key) = '' or length(r.idempotency_key) > 200),
            ('concurrency_key', 'is blank or longer than 200 characters',
               btrim(r.concurrency_key) = '' or length(r.concurrency_key) > 200),
+           ('limit_key', 'is blank or longer than 200 characters', btrim(r.limit_key) = '' or length(r.limit_key) > 200),
            ('traceparent', 'is not a traceparent of W3C Trace Context, version 00',
               r.traceparent !~ '^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$')
          ) as f (field, reason, wrong)
@@ -87,12 +88,13 @@ begin
     from jsonb_to_recordset(p_jobs) as r (queue text, type text, priority numeric)
     join millrace.queue q on q.name = r.queue
    where not exists (select from millrace.lane l
-                      where l.queue_id = q.id and l.type = r.type and l.priority = coalesce(r.priority, 5)::smallint)
+                      where l.queue_id = q.id and l.type = r.type and l.priority = coalesce(r.priority, 5)::smallint and not l.alone)
    order by 1, 2, 3
       on conflict do nothing;
   if found and exists (select from millrace.lane l
                         where l.queue_id in (select q.id from millrace.queue q
                                               where q.name in (select r.queue from jsonb_to_recordset(p_jobs) as r (queue text)))
+                          and not l.alone
                         group by l.queue_id having count(*) > 1000) then
     perform millrace.refuse(409, 'too_many_lanes', 'the queue has more than 1000 combinations of type and priority');
   end if;
@@ -112,13 +114,14 @@ create type millrace.request as (
   lease           interval,
   idempotency_key text,
   concurrency_key text,
+  limit_key       text,
   replay_of       bigint,
   traceparent     text,
   run_at          timestamptz
 );
 
 -- The one way in. Takes an array of {queue, type, payload, priority, run_at | delay_seconds, idempotency_key,
--- concurrency_key, max_attempts, lease_seconds, replay_of, traceparent} and returns, for each by its place (from 1), the job
+-- concurrency_key, limit_key, max_attempts, lease_seconds, replay_of, traceparent} and returns, for each by its place (from 1), the job
 -- that now stands for it and whether this call made it: false where the idempotency key was known already.
 create function millrace.enqueue_many(p_jobs jsonb)
 returns table (ord bigint, job_id bigint, queued boolean)
@@ -137,17 +140,17 @@ begin
   perform millrace.make_lanes(p_jobs);
 
   select array_agg((r.ordinality, nextval('millrace.job_id_seq'), q.id, l.id, r.type, l.priority, coalesce(r.payload, '{}'), r.max_attempts::int,
-                    make_interval(secs => r.lease_seconds), r.idempotency_key, r.concurrency_key, r.replay_of, r.traceparent,
+                    make_interval(secs => r.lease_seconds), r.idempotency_key, r.concurrency_key, r.limit_key, r.replay_of, r.traceparent,
                     greatest(v_now, coalesce(r.run_at, v_now + make_interval(secs => coalesce(r.delay_seconds, 0)))))::millrace.request
                    order by r.ordinality)
     into v_requests
     from rows from (jsonb_to_recordset(p_jobs) as (
            queue text, type text, payload jsonb, priority numeric, run_at timestamptz, delay_seconds double precision,
-           max_attempts numeric, lease_seconds double precision, idempotency_key text, concurrency_key text, replay_of bigint, traceparent text
+           max_attempts numeric, lease_seconds double precision, idempotency_key text, concurrency_key text, limit_key text, replay_of bigint, traceparent text
          )) with ordinality as r
    cross join lateral (select * from millrace.queue i where i.name = r.queue limit 1) as q
    cross join lateral (select * from millrace.lane i
-                        where i.queue_id = q.id and i.type = r.type and i.priority = coalesce(r.priority, 5)::smallint limit 1) as l;
+                        where i.queue_id = q.id and i.type = r.type and i.priority = coalesce(r.priority, 5)::smallint and not i.alone limit 1) as l;
 
   if coalesce(cardinality(v_requests), 0) <> jsonb_array_length(p_jobs) then
     perform millrace.refuse(503, 'try_again', 'a queue was removed at this moment'); -- rather than lose a job
@@ -206,9 +209,9 @@ declare
   v_parked bigint[] := '{}';
 begin
   insert into millrace.job (id, queue_id, lane_id, type, priority, payload, payload_size, max_attempts, lease, idempotency_key,
-                            concurrency_key, replay_of, traceparent, enqueued_at)
+                            concurrency_key, limit_key, replay_of, traceparent, enqueued_at)
   select r.id, r.queue_id, r.lane_id, r.type, r.priority, r.payload, octet_length(r.payload::text), r.max_attempts, r.lease, r.idempotency_key,
-         r.concurrency_key, r.replay_of, r.traceparent, p_now
+         r.concurrency_key, r.limit_key, r.replay_of, r.traceparent, p_now
     from unnest(p_requests) as r;
 
   if exists (select from unnest(p_requests) as r where r.concurrency_key is not null) then
@@ -226,6 +229,7 @@ begin
 
   insert into millrace.tally (queue_id, kind, n)
   select r.queue_id, 'queued', count(*) from unnest(p_requests) as r group by r.queue_id;
+  perform millrace.notify_channels(array(select distinct r.queue_id from unnest(p_requests) as r where r.run_at <= p_now));
 end
 $$;
 
@@ -235,22 +239,28 @@ language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
 as $$
 declare
-  v_parked bigint[];
+  v_holders bigint[];
+  v_parked  bigint[];
 begin
-  with slot as materialized (
+  with slot as (
     -- The update changes nothing; it locks and returns the row that is there already.
-    insert into millrace.concurrency_slot as s (queue_id, key, job_id)
-    select distinct on (r.queue_id, r.concurrency_key) r.queue_id, r.concurrency_key, r.id
+    insert into millrace.concurrency_slot as s (queue_id, key, holders)
+    select distinct on (r.queue_id, r.concurrency_key) r.queue_id, r.concurrency_key, array[r.id]
       from unnest(p_requests) as r
      where r.concurrency_key is not null
      order by r.queue_id, r.concurrency_key, r.ord
-        on conflict (queue_id, key) do update set job_id = s.job_id
-    returning s.job_id
-  ), parked as (
+        on conflict (queue_id, key) do update set holders = s.holders
+    returning s.holders
+  )
+  select array_agg(h.job_id) into v_holders from slot s cross join lateral unnest(s.holders) as h (job_id);
+  v_holders := v_holders || millrace.join_holders(array(
+    select r from unnest(p_requests) as r where r.concurrency_key is not null and r.id not in (select h.job_id from unnest(v_holders) as h (job_id))));
+
+  with parked as (
     insert into millrace.parked (job_id, queue_id, key, lane_id, run_at, attempts)
     select r.id, r.queue_id, r.concurrency_key, r.lane_id, r.run_at, 0
       from unnest(p_requests) as r
-     where r.concurrency_key is not null and r.id not in (select s.job_id from slot s)
+     where r.concurrency_key is not null and r.id not in (select h.job_id from unnest(v_holders) as h (job_id))
     returning job_id
   )
   select coalesce(array_agg(p.job_id), '{}') into v_parked from parked p;
@@ -258,17 +268,53 @@ begin
 end
 $$;
 
+-- Where several jobs of a key may run at once: adds as many of these jobs to the holders of their keys as there is room for, and returns
+-- them. The slots are locked. There is none where jobs are parked, for those are older.
+create function millrace.join_holders(p_requests millrace.request[]) returns bigint[]
+language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_joined bigint[];
+begin
+  if not exists (select from unnest(p_requests) as r cross join lateral (select * from millrace.queue i where i.id = r.queue_id limit 1) as q
+                  where q.key_concurrency > 1) then
+    return '{}';
+  end if;
+  with ranked as materialized (
+    select r.id, r.queue_id, r.concurrency_key, row_number() over (partition by r.queue_id, r.concurrency_key order by r.ord) as place
+      from unnest(p_requests) as r
+  ), room as materialized (
+    select k.queue_id, k.concurrency_key, q.key_concurrency - cardinality(s.holders) as places
+      from (select distinct r.queue_id, r.concurrency_key from ranked r) as k
+     cross join lateral (select * from millrace.queue i where i.id = k.queue_id limit 1) as q
+     cross join lateral (select * from millrace.concurrency_slot i where i.queue_id = k.queue_id and i.key = k.concurrency_key limit 1) as s
+     where not exists (select from millrace.parked p where p.queue_id = k.queue_id and p.key = k.concurrency_key)
+  ), joined as materialized (
+    select r.queue_id, r.concurrency_key, array_agg(r.id order by r.place) as jobs
+      from ranked r join room m on m.queue_id = r.queue_id and m.concurrency_key = r.concurrency_key
+     where r.place <= m.places
+     group by r.queue_id, r.concurrency_key
+  ), held as (
+    update millrace.concurrency_slot s set holders = s.holders || j.jobs from joined j
+     where s.queue_id = j.queue_id and s.key = j.concurrency_key
+  )
+  select coalesce(array_agg(i.job_id), '{}') into v_joined from joined j cross join lateral unnest(j.jobs) as i (job_id);
+  return v_joined;
+end
+$$;
+
 -- One job, with named arguments: returns its key. The queue is made if it is not there yet.
 create function millrace.enqueue(queue text, type text, payload jsonb default '{}', priority int default 5,
   run_at timestamptz default null, delay interval default null, idempotency_key text default null, concurrency_key text default null,
-  max_attempts int default null, lease interval default null, traceparent text default null) returns bigint
+  max_attempts int default null, lease interval default null, traceparent text default null, limit_key text default null) returns bigint
 language sql security definer
 set search_path = pg_catalog, pg_temp
 as $$
   select e.job_id from millrace.enqueue_many(jsonb_build_array(jsonb_build_object(
     'queue', queue, 'type', type, 'payload', payload, 'priority', priority, 'run_at', run_at,
     'delay_seconds', extract(epoch from delay), 'idempotency_key', idempotency_key, 'concurrency_key', concurrency_key,
-    'max_attempts', max_attempts, 'lease_seconds', extract(epoch from lease), 'traceparent', traceparent))) as e
+    'max_attempts', max_attempts, 'lease_seconds', extract(epoch from lease), 'traceparent', traceparent, 'limit_key', limit_key))) as e
 $$;
 
 comment on function millrace.enqueue is 'Enqueues one job and returns its key; with an idempotency key that is known, the first job''s key.';

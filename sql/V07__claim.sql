@@ -116,26 +116,6 @@ begin
 end
 $$;
 
--- How many jobs of the queue may still start, where the queue has a limit; the queue's row stays
--- locked, so that two claims can't both take the last place. The count must see what the last holder of
--- the lock has done, which the snapshot of a stricter isolation level would hide.
-create function millrace.free_places(p_queue_id int) returns int
-language plpgsql
-set enable_seqscan = off set plan_cache_mode = force_generic_plan
-as $$
-declare
-  v_limit int;
-begin
-  if current_setting('transaction_isolation') <> 'read committed' then
-    perform millrace.refuse(400, 'isolation_level', 'a queue with a concurrency limit is claimed from at READ COMMITTED');
-  end if;
-  select q.concurrency_limit into v_limit from millrace.queue q where q.id = p_queue_id for update;
-  return v_limit - (select count(*) from millrace.lease e
-                     where e.queue_id = p_queue_id
-                       and e.expires_at >= (select c.lease_floor from millrace.queue_clock c where c.queue_id = p_queue_id));
-end
-$$;
-
 -- Takes up to p_limit due entries out of `ready`, best first, passing over those that other claims hold.
 -- The lanes come best priority first. `ctid = any (array(…))` keeps the plan to index probes: a join with a limited
 -- subquery let the planner assume a tenth of the table and scan it.
@@ -198,12 +178,77 @@ begin
 end
 $$;
 
+-- Whether a claim in isolation is to take a job whose last attempt was lost, one alone, or others. It takes what is first in order. But where both
+-- kinds are due, of those that are first and go alone every other turn, by chance, is given to the others: or ten thousand jobs, lost
+-- with a crashed host, would have all that came after them wait until they had been tried one by one.
+create function millrace.turn_of_alone(p_queue_id int, p_type text, p_type_prefix text) returns boolean
+language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_now   timestamptz := millrace.clock();
+  v_heads boolean[]; -- the kinds that have something due, the one with the first job first
+begin
+  if not exists (select from millrace.lane l where l.queue_id = p_queue_id and l.alone) then
+    return false;
+  end if;
+  with head as (
+    select distinct on (l.alone) l.alone, l.priority, h.run_at, h.job_id
+      from millrace.lane l
+     cross join lateral (select r.run_at, r.job_id from millrace.ready r
+                          where r.lane_id = l.id and r.run_at >= l.floor and r.run_at <= v_now
+                          order by r.run_at, r.job_id limit 1) as h
+     where l.queue_id = p_queue_id
+       and (p_type is null or l.type = p_type)
+       and (p_type_prefix is null or starts_with(l.type, p_type_prefix))
+     order by l.alone, l.priority desc, h.run_at, h.job_id
+  )
+  select array_agg(h.alone order by h.priority desc, h.run_at, h.job_id) into v_heads from head h;
+  return coalesce(v_heads[1] and (cardinality(v_heads) = 1 or random() < 0.5), false);
+end
+$$;
+
+-- Takes up to p_limit due jobs of a queue out of `ready`; in isolation those whose last attempts were lost, p_alone of them at most, or others.
+-- It runs under the settings of claim: setting them here again would cost every claim some of its time.
+create function millrace.take_jobs(p_queue_id int, p_type text, p_type_prefix text, p_isolate boolean, p_limit int, p_alone int default 1,
+  out jobs millrace.ready[], out alone boolean)
+language plpgsql
+as $$
+declare
+  v_lanes      int[];
+  v_priorities smallint[];
+  v_floors     timestamptz[];
+begin
+  if p_isolate then
+    alone := millrace.turn_of_alone(p_queue_id, p_type, p_type_prefix);
+  end if;
+  for v_round in 1 .. 2 loop
+    select array_agg(l.id order by l.priority desc, l.id), array_agg(l.priority order by l.priority desc, l.id),
+           array_agg(l.floor order by l.priority desc, l.id)
+      into v_lanes, v_priorities, v_floors
+      from millrace.lane l
+     where l.queue_id = p_queue_id
+       and (p_type is null or l.type = p_type)
+       and (p_type_prefix is null or starts_with(l.type, p_type_prefix))
+       and (take_jobs.alone is null or l.alone = take_jobs.alone);
+    if v_lanes is not null then
+      select array_agg(t) into jobs
+        from millrace.take_ready(v_lanes, v_priorities, v_floors, millrace.clock(), case when alone then p_alone else p_limit end) as t;
+    end if;
+    exit when jobs is not null or alone is null;
+    alone := not alone; -- other claims have all of that kind in hand
+  end loop;
+end
+$$;
+
 -- The claim. A type or a type prefix selects lanes, not rows. A paused queue, or one that does not exist, has nothing
 -- to give; a claim stops at 8 MiB of payloads, though never before its first job. The lease runs for p_lease, else for what the job says, else for what the queue says.
+-- With isolate a job whose last attempt was lost comes alone, so that one that kills its worker takes no others with it. `resumed` says that an
+-- earlier attempt ended without a word about what it had done.
 create function millrace.claim(queue text, worker text, max_jobs int default 1, type text default null, type_prefix text default null,
-  lease interval default null)
+  lease interval default null, isolate boolean default false)
 returns table (job_id bigint, lease_id bigint, job_type text, priority int, payload jsonb, attempt int, max_attempts int,
-               enqueued_at timestamptz, leased_at timestamptz, expires_at timestamptz, traceparent text)
+               enqueued_at timestamptz, leased_at timestamptz, expires_at timestamptz, traceparent text, resumed boolean)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
 as $$
@@ -211,10 +256,10 @@ as $$
 declare
   v_queue      millrace.queue;
   v_limit      int := claim.max_jobs;
-  v_lanes      int[];
-  v_priorities smallint[];
-  v_floors     timestamptz[];
+  v_places     int[];            -- of the queue's, as many as v_limit
+  v_tokens     record;           -- those of the queue, and the buckets that they are in
   v_taken      millrace.ready[];
+  v_count      int;
   v_now        timestamptz;
 begin
   perform millrace.check_worker(claim.worker);
@@ -231,29 +276,26 @@ begin
     return;
   end if;
   perform millrace.tend(v_queue.id); -- also when paused: what runs may still crash
-  if v_queue.paused_at is not null then
+  if v_queue.paused_at is not null or v_queue.held_until > millrace.clock() then
     return;
   end if;
   if v_queue.concurrency_limit is not null then
-    v_limit := least(v_limit, millrace.free_places(v_queue.id));
-    if v_limit <= 0 then
-      return;
-    end if;
+    v_places := millrace.take_places(v_queue.id, v_queue.concurrency_limit, v_limit);
+    v_limit := cardinality(v_places);
   end if;
-
-  select array_agg(l.id order by l.priority desc, l.id), array_agg(l.priority order by l.priority desc, l.id),
-         array_agg(l.floor order by l.priority desc, l.id)
-    into v_lanes, v_priorities, v_floors
-    from millrace.lane l
-   where l.queue_id = v_queue.id
-     and (claim.type is null or l.type = claim.type)
-     and (claim.type_prefix is null or starts_with(l.type, claim.type_prefix));
-  if v_lanes is null then
+  if v_queue.rate_limit is not null and v_limit > 0 then
+    select * into v_tokens from millrace.lock_buckets(v_queue, v_limit);
+    v_limit := least(v_limit, v_tokens.tokens);
+  end if;
+  if v_limit = 0 then
     return;
   end if;
 
-  select array_agg(t) into v_taken
-    from millrace.take_ready(v_lanes, v_priorities, v_floors, millrace.clock(), v_limit) as t;
+  if v_queue.keys_limited then
+    v_taken := millrace.take_jobs_of_keys(v_queue, claim.type, claim.type_prefix, claim.isolate, v_limit);
+  else
+    select t.jobs into v_taken from millrace.take_jobs(v_queue.id, claim.type, claim.type_prefix, claim.isolate, v_limit) as t;
+  end if;
   if v_taken is null then
     return;
   end if;
@@ -261,22 +303,23 @@ begin
 
   return query
   with taken as materialized (
-    select t.job_id, t.lane_id, t.run_at, t.attempts, t.retried, v_now + coalesce(claim.lease, j.lease, v_queue.lease) as expires_at,
+    select t.job_id, t.lane_id, t.run_at, t.attempts, t.retried, t.resumed, t.in_line, v_now + coalesce(claim.lease, j.lease, v_queue.lease) as expires_at,
            j.type, j.priority, j.payload, coalesce(j.max_attempts, v_queue.max_attempts) as max_attempts, j.enqueued_at, j.traceparent,
            case when t.attempts = 0 and not t.retried then date_part('epoch', v_now - j.enqueued_at) end as waited,
-           sum(j.payload_size) over (order by j.priority desc, t.run_at, t.job_id) - j.payload_size < 8388608 as fits
+           sum(j.payload_size) over o - j.payload_size < 8388608 as fits, v_places[row_number() over o] as place
       from unnest(v_taken) as t
      cross join lateral (select * from millrace.job i where i.id = t.job_id limit 1) as j -- a probe of the key, whatever the statistics say
+    window o as (order by j.priority desc, t.run_at, t.job_id)
   ), kept as materialized (
     select t.*, t.attempts + 1 as attempt, nextval('millrace.lease_id_seq') as lease_id from taken t where t.fits
   ), put_back as (
     -- Beyond 8 MiB of payloads an answer grows too large for a function's memory. Their run_at may stay what it was:
     -- until this commits, everybody else still sees the old entry, so no floor can have passed it.
-    insert into millrace.ready (lane_id, run_at, job_id, attempts, retried)
-    select t.lane_id, t.run_at, t.job_id, t.attempts, t.retried from taken t where not t.fits
+    insert into millrace.ready (lane_id, run_at, job_id, attempts, retried, resumed, in_line)
+    select t.lane_id, t.run_at, t.job_id, t.attempts, t.retried, t.resumed, t.in_line from taken t where not t.fits
   ), leased as (
-    insert into millrace.lease (job_id, lease_id, queue_id, lane_id, worker, attempt, leased_at, expires_at)
-    select k.job_id, k.lease_id, v_queue.id, k.lane_id, claim.worker, k.attempt, v_now, k.expires_at from kept k
+    insert into millrace.lease (job_id, lease_id, queue_id, lane_id, worker, attempt, leased_at, expires_at, resumed, place)
+    select k.job_id, k.lease_id, v_queue.id, k.lane_id, claim.worker, k.attempt, v_now, k.expires_at, k.resumed, k.place from kept k
   ), event as (
     insert into millrace.job_events (job_id, event_type, created_at, payload, queue_id)
     select k.job_id, 'started', v_now,
@@ -288,9 +331,13 @@ begin
     insert into millrace.tally (queue_id, kind, bucket, n, seconds)
     select v_queue.id, 'started', coalesce(millrace.histogram_bucket(k.waited), 0), count(*), coalesce(sum(k.waited), 0) from kept k group by 1, 2, 3
   )
-  select k.job_id, k.lease_id, k.type, k.priority::int, k.payload, k.attempt, k.max_attempts, k.enqueued_at, v_now, k.expires_at, k.traceparent
+  select k.job_id, k.lease_id, k.type, k.priority::int, k.payload, k.attempt, k.max_attempts, k.enqueued_at, v_now, k.expires_at, k.traceparent, k.resumed
     from kept k
    order by k.priority desc, k.run_at, k.job_id;
+  if v_queue.rate_limit is not null then
+    get diagnostics v_count = row_count;
+    perform millrace.take_tokens(v_queue, v_tokens.buckets, v_count, v_now);
+  end if;
 end
 $$;
 

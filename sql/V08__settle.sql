@@ -9,11 +9,12 @@ create type millrace.ended as (
   worker      text,
   attempt     smallint,
   leased_at   timestamptz,
-  outcome     text,     -- succeeded, failed or lease_expired
+  resumed     boolean,
+  outcome     text,     -- succeeded, failed, postponed or lease_expired
   result      jsonb,
   error_code  text,
   error       text,
-  retry_after interval, -- the handler's own delay, instead of the queue's backoff
+  retry_after interval, -- the handler's own delay, instead of the queue's backoff; what it was postponed by
   permanent   boolean   -- the handler says: never again
 );
 
@@ -31,8 +32,38 @@ as $$
              end)
 $$;
 
+-- The lane beside a job's own, for jobs whose last attempt was lost; NULL where none of its kind was lost before.
+create function millrace.lane_alone(p_job millrace.job) returns int
+language plpgsql stable
+set enable_seqscan = off
+as $$
+begin
+  return (select l.id from millrace.lane l where l.queue_id = p_job.queue_id and l.type = p_job.type and l.priority = p_job.priority and l.alone);
+end
+$$;
+
+-- Makes such lanes for these jobs where they are not there yet. Once in the life of a lane somebody may wait here, for another one
+-- that makes the very same.
+create function millrace.make_lanes_alone(p_jobs bigint[]) returns void
+language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
+as $$
+begin
+  insert into millrace.lane (queue_id, type, priority, alone)
+  select distinct j.queue_id, j.type, j.priority, true
+    from unnest(p_jobs) as h (job_id)
+   cross join lateral (select * from millrace.job i where i.id = h.job_id limit 1) as j
+   where millrace.lane_alone(j::millrace.job) is null
+   order by 1, 2, 3
+      on conflict do nothing;
+end
+$$;
+
 -- Moves each job whose lease the caller has just deleted to where it belongs now: finished, ready
 -- (for its next attempt) or dead_letter; writes the attempt and its events; frees concurrency keys.
+--
+-- A job whose lease ran out goes to the lane of those that are to be tried alone. A word about an attempt brings it back to its own lane, but
+-- for a postponement, which says nothing about what an attempt would do. A postponed attempt does not count.
 create function millrace.settle(p_ended millrace.ended[]) returns void
 language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
@@ -43,7 +74,8 @@ declare
 begin
   with ended as materialized (
     select e.*, j.concurrency_key, j.traceparent, date_part('epoch', v_now - e.leased_at) as ran,
-           case when e.outcome = 'succeeded' then 'succeeded'
+           case e.outcome when 'lease_expired' then coalesce(millrace.lane_alone(j::millrace.job), j.lane_id) when 'postponed' then e.lane_id else j.lane_id end as next_lane,
+           case when e.outcome in ('succeeded', 'postponed') then e.outcome
                 when e.permanent or e.attempt >= coalesce(j.max_attempts, q.max_attempts) then 'dead_lettered'
                 else 'retry_scheduled' end as next,
            v_now + coalesce(e.retry_after, millrace.backoff_delay(q::millrace.queue, e.attempt)) as run_at
@@ -58,8 +90,9 @@ begin
     insert into millrace.finished (job_id, finished_at, outcome, attempts, result)
     select e.job_id, v_now, 'succeeded', e.attempt, e.result from ended e where e.next = 'succeeded'
   ), again as (
-    insert into millrace.ready (lane_id, run_at, job_id, attempts)
-    select e.lane_id, e.run_at, e.job_id, e.attempt from ended e where e.next = 'retry_scheduled'
+    insert into millrace.ready (lane_id, run_at, job_id, attempts, retried, resumed)
+    select e.next_lane, e.run_at, e.job_id, e.attempt - (e.next = 'postponed')::int, e.next = 'postponed', e.resumed or e.outcome = 'lease_expired'
+      from ended e where e.next in ('retry_scheduled', 'postponed')
   ), dead as (
     insert into millrace.dead_letter (job_id, queue_id, attempts, reason, error, dead_at)
     select e.job_id, e.queue_id, e.attempt, e.error_code, e.error, v_now from ended e where e.next = 'dead_lettered' order by e.job_id
@@ -72,14 +105,17 @@ begin
               where e.outcome = 'lease_expired'
              union all
              select 2, e.next, jsonb_build_object('attempt', e.attempt, 'error_code', e.error_code, 'error', e.error, 'ran', e.ran,
-                                 'run_at', case when e.next = 'retry_scheduled' then e.run_at end, 'traceparent', e.traceparent)
+                                 'run_at', case when e.next in ('retry_scheduled', 'postponed') then e.run_at end, 'traceparent', e.traceparent)
            ) as t (place, event_type, payload)
      order by e.job_id, t.place
   ), tally as (
     insert into millrace.tally (queue_id, kind, bucket, n, seconds)
-    select e.queue_id, e.next, millrace.histogram_bucket(e.ran), count(*), sum(e.ran) from ended e group by 1, 2, 3
+    -- how long it took to postpone an attempt would tell nothing about how long attempts take
+    select e.queue_id, e.next, case when e.next = 'postponed' then 0 else millrace.histogram_bucket(e.ran) end, count(*),
+           sum(case when e.next = 'postponed' then 0 else e.ran end)
+      from ended e group by 1, 2, 3
   )
-  select array_agg(e.job_id) into v_free from ended e where e.concurrency_key is not null and e.next <> 'retry_scheduled';
+  select array_agg(e.job_id) into v_free from ended e where e.concurrency_key is not null and e.next not in ('retry_scheduled', 'postponed');
 
   if v_free is not null then
     perform millrace.pass_on_slots(v_free);
@@ -87,7 +123,7 @@ begin
 end
 $$;
 
--- Gives the concurrency keys that these ended jobs hold to the oldest job parked behind each.
+-- Gives the concurrency keys that these ended jobs hold to the oldest jobs parked behind each: as many as may run at once.
 -- The slot is locked first, in one order everywhere, and only then is parked read with a new snapshot:
 -- whoever parks a job has locked the slot too, so no job can be parked unseen behind a freed key.
 create function millrace.pass_on_slots(p_holders bigint[]) returns void
@@ -100,25 +136,30 @@ begin
   perform millrace.lock_slots(p_holders);
   v_now := millrace.clock();
   with slot as materialized (
-    select s.queue_id, s.key, s.job_id,
-           (select p.job_id from millrace.parked p
-             where p.queue_id = s.queue_id and p.key = s.key order by p.job_id limit 1) as next_id
+    select s.queue_id, s.key, array(select i.job_id from unnest(s.holders) as i (job_id) where i.job_id <> all (array_agg(j.id))) as stay
       from unnest(p_holders) as h (job_id)
      cross join lateral (select * from millrace.job i where i.id = h.job_id limit 1) as j
      cross join lateral (select * from millrace.concurrency_slot c
-                          where c.queue_id = j.queue_id and c.key = j.concurrency_key and c.job_id = j.id limit 1) as s
+                          where c.queue_id = j.queue_id and c.key = j.concurrency_key and j.id = any (c.holders) limit 1) as s
+     group by s.queue_id, s.key, s.holders
+  ), turn as materialized (
+    select s.queue_id, s.key, s.stay,
+           array(select p.job_id from millrace.parked p
+                  where p.queue_id = s.queue_id and p.key = s.key order by p.job_id limit greatest(0, q.key_concurrency - cardinality(s.stay))) as next
+      from slot s
+     cross join lateral (select * from millrace.queue i where i.id = s.queue_id limit 1) as q
   ), freed as (
-    delete from millrace.concurrency_slot d using slot s
-     where s.next_id is null and d.queue_id = s.queue_id and d.key = s.key
+    delete from millrace.concurrency_slot d using turn t
+     where t.stay || t.next = '{}' and d.queue_id = t.queue_id and d.key = t.key
   ), passed as (
-    update millrace.concurrency_slot u set job_id = s.next_id from slot s
-     where s.next_id is not null and u.queue_id = s.queue_id and u.key = s.key
+    update millrace.concurrency_slot u set holders = t.stay || t.next from turn t
+     where t.stay || t.next <> '{}' and u.queue_id = t.queue_id and u.key = t.key
   ), unparked as (
-    delete from millrace.parked p using slot s where p.job_id = s.next_id
-    returning p.lane_id, p.run_at, p.job_id, p.attempts, p.retried
+    delete from millrace.parked p where p.job_id = any (array(select n.job_id from turn t cross join lateral unnest(t.next) as n (job_id)))
+    returning p.lane_id, p.run_at, p.job_id, p.attempts, p.retried, p.resumed
   )
-  insert into millrace.ready (lane_id, run_at, job_id, attempts, retried)
-  select u.lane_id, greatest(u.run_at, v_now), u.job_id, u.attempts, u.retried from unparked u;
+  insert into millrace.ready (lane_id, run_at, job_id, attempts, retried, resumed)
+  select u.lane_id, greatest(u.run_at, v_now), u.job_id, u.attempts, u.retried, u.resumed from unparked u;
 end
 $$;
 
@@ -186,13 +227,14 @@ begin
                 for update skip locked))
     returning d.*
   )
-  select array_agg((t.job_id, t.lease_id, t.queue_id, t.lane_id, t.worker, t.attempt, t.leased_at, 'lease_expired', null,
+  select array_agg((t.job_id, t.lease_id, t.queue_id, t.lane_id, t.worker, t.attempt, t.leased_at, t.resumed, 'lease_expired', null,
                     'lease_expired', 'the lease ran out before the worker reported', null, false)::millrace.ended)
     into v_ended
     from taken t;
   if v_ended is null then
     return 0;
   end if;
+  perform millrace.make_lanes_alone(v_due);
   perform millrace.settle(v_ended);
   insert into millrace.tally (queue_id, kind, n) values (p_queue_id, 'lease_expired', cardinality(v_ended));
   return cardinality(v_ended);

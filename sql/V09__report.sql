@@ -61,10 +61,11 @@ begin
 end
 $$;
 
--- Takes an array of {job_id, lease_id, worker, type, succeeded, result, error_code, error, retry_after_seconds, permanent} and
+-- Takes an array of {job_id, lease_id, worker, type, succeeded, result, error_code, error, retry_after_seconds, permanent, postponed_seconds} and
 -- answers each by its place (from 1): code is NULL where the word counted. lease_id, worker and type are checked where
 -- they are given; a report without a lease_id speaks of the job's current lease. An expired lease never counts,
--- even if nobody has taken the job over yet.
+-- even if nobody has taken the job over yet. With postponed_seconds the job was not tried at all: it is due again after so long, and the attempt
+-- does not count.
 create function millrace.report_many(p_reports jsonb)
 returns table (ord bigint, job_id bigint, code text, message text)
 language plpgsql security definer
@@ -78,13 +79,14 @@ begin
   perform millrace.check_reports(p_reports);
 
   with told as materialized (
-    select e.*, r.succeeded, r.result, r.error_code, r.error, r.retry_after_seconds, coalesce(r.permanent, false) as permanent
+    select e.*, r.succeeded, r.result, r.error_code, r.error, r.retry_after_seconds, coalesce(r.permanent, false) as permanent,
+           r.postponed_seconds
       from (select * from jsonb_to_recordset(p_reports)
               as s (job_id bigint, lease_id bigint, worker text, type text, succeeded boolean, result jsonb, error_code text, error text,
-                    retry_after_seconds double precision, permanent boolean)
+                    retry_after_seconds double precision, permanent boolean, postponed_seconds double precision)
              order by s.job_id) as r -- leases are locked in one order everywhere, against deadlock
      cross join lateral ( -- lateral with a limit: one probe of the key for each report, whatever the statistics say
-           select l.job_id, l.lease_id, l.queue_id, l.lane_id, l.worker, l.attempt, l.leased_at
+           select l.job_id, l.lease_id, l.queue_id, l.lane_id, l.worker, l.attempt, l.leased_at, l.resumed
              from millrace.lease l
             where l.job_id = r.job_id
               and (r.lease_id is null or l.lease_id = r.lease_id)
@@ -97,10 +99,10 @@ begin
     -- By key and not by ctid: an extension may have moved the row while this waited for its lock.
     delete from millrace.lease d where d.job_id = any (array(select t.job_id from told t))
   )
-  select array_agg((t.job_id, t.lease_id, t.queue_id, t.lane_id, t.worker, t.attempt, t.leased_at,
-                    case when t.succeeded then 'succeeded' else 'failed' end, t.result,
-                    case when not t.succeeded then coalesce(t.error_code, 'failed') end, case when not t.succeeded then t.error end,
-                    make_interval(secs => t.retry_after_seconds), t.permanent)::millrace.ended),
+  select array_agg((t.job_id, t.lease_id, t.queue_id, t.lane_id, t.worker, t.attempt, t.leased_at, t.resumed,
+                    case when t.succeeded then 'succeeded' when t.postponed_seconds is not null then 'postponed' else 'failed' end, t.result,
+                    case when not t.succeeded then coalesce(t.error_code, case when t.postponed_seconds is null then 'failed' else 'postponed' end) end, case when not t.succeeded then t.error end,
+                    make_interval(secs => coalesce(t.postponed_seconds, t.retry_after_seconds)), t.permanent)::millrace.ended),
          array_agg(t.job_id)
     into v_ended, v_held
     from told t;
@@ -141,7 +143,8 @@ begin
     into v_bad
     from (select *, count(*) over (partition by s.job_id) as times
             from rows from (jsonb_to_recordset(p_reports) as (
-                   job_id bigint, succeeded boolean, result jsonb, error_code text, error text, retry_after_seconds numeric
+                   job_id bigint, succeeded boolean, result jsonb, error_code text, error text, retry_after_seconds numeric,
+                   permanent boolean, postponed_seconds numeric
                  )) with ordinality as s) as r
    cross join lateral (values
            ('job_id', 'is missing', r.job_id is null),
@@ -150,7 +153,10 @@ begin
            ('result', 'is larger than 2 MiB', octet_length(r.result::text) > 2097152),
            ('error_code', 'is blank or longer than 200 characters', btrim(r.error_code) = '' or length(r.error_code) > 200),
            ('error', 'is longer than 10000 characters', length(r.error) > 10000),
-           ('retry_after_seconds', 'is not from 0 to 31536000 (a year)', r.retry_after_seconds not between 0 and 31536000)
+           ('retry_after_seconds', 'is not from 0 to 31536000 (a year)', r.retry_after_seconds not between 0 and 31536000),
+           ('postponed_seconds', 'is not from 0 to 31536000 (a year)', r.postponed_seconds not between 0 and 31536000),
+           ('postponed_seconds', 'goes with no outcome, delay or permanence of an attempt',
+              r.postponed_seconds is not null and (r.succeeded or r.permanent or r.retry_after_seconds is not null))
          ) as f (field, reason, wrong)
    where f.wrong
    order by r.ordinality
@@ -169,7 +175,8 @@ as $$ select case p_code when 'job_not_found' then 404 when 'try_again' then 503
 
 -- One report, with named arguments; a word that does not count raises.
 create function millrace.report(job_id bigint, lease_id bigint, worker text, succeeded boolean, result jsonb default null,
-  error_code text default null, error text default null, retry_after interval default null, permanent boolean default false)
+  error_code text default null, error text default null, retry_after interval default null, permanent boolean default false,
+  postponed interval default null)
 returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -184,14 +191,15 @@ begin
   select * into v_answer from millrace.report_many(jsonb_build_array(jsonb_build_object(
     'job_id', report.job_id, 'lease_id', report.lease_id, 'worker', report.worker, 'succeeded', report.succeeded, 'result', report.result,
     'error_code', report.error_code, 'error', report.error, 'retry_after_seconds', extract(epoch from report.retry_after),
-    'permanent', report.permanent)));
+    'permanent', report.permanent, 'postponed_seconds', extract(epoch from report.postponed))));
   if v_answer.code is not null then
     perform millrace.refuse(millrace.refusal_status(v_answer.code), v_answer.code, v_answer.message);
   end if;
 end
 $$;
 
-comment on function millrace.report is 'Ends an attempt: succeeded, or failed with an error code; retried, or dead-lettered when attempts are used up.';
+comment on function millrace.report is 'Ends an attempt: succeeded, or failed with an error code; retried, or dead-lettered when attempts are used up. '
+  'With postponed the job was not tried: it is due again after so long, and the attempt does not count.';
 
 -- Moves a lease's end to p_lease from now and returns it. Refused for the same reasons as a report.
 create function millrace.extend_lease(job_id bigint, lease_id bigint, worker text, lease interval default null) returns timestamptz

@@ -94,8 +94,10 @@ declare
   v_job      millrace.job;
   v_attempts smallint;
   v_from     text := 'dead';
+  v_last     bigint; -- the last lease of which nobody knows what was done under it
+  v_lane     int;
   v_now      timestamptz;
-  v_holder   bigint;
+  v_holds    boolean;
 begin
   delete from millrace.dead_letter d where d.job_id = retry.job_id and d.retried_at is null returning d.attempts into v_attempts;
   if not found then
@@ -110,17 +112,29 @@ begin
   end if;
 
   select * into v_job from millrace.job j where j.id = retry.job_id;
+  -- A job that may have acted says so, and one that died of its workers is still tried alone.
+  select max(a.lease_id) into v_last from millrace.attempt a where a.job_id = v_job.id and a.outcome in ('lease_expired', 'cancelled');
+  v_lane := coalesce(case when v_from = 'dead' and v_last = (select max(a.lease_id) from millrace.attempt a where a.job_id = v_job.id and a.outcome <> 'postponed')
+                       then millrace.lane_alone(v_job) end, v_job.lane_id);
   v_now := millrace.clock(); -- the delete gave this transaction its id
   if v_job.concurrency_key is not null then
-    insert into millrace.concurrency_slot as s (queue_id, key, job_id) values (v_job.queue_id, v_job.concurrency_key, v_job.id)
-        on conflict (queue_id, key) do update set job_id = s.job_id
-    returning s.job_id into v_holder;
+    -- The update changes nothing; it locks and returns the row that is there already.
+    insert into millrace.concurrency_slot as s (queue_id, key, holders) values (v_job.queue_id, v_job.concurrency_key, array[v_job.id])
+        on conflict (queue_id, key) do update set holders = s.holders
+    returning v_job.id = any (s.holders) into v_holds;
+    if not v_holds then
+      update millrace.concurrency_slot s set holders = s.holders || v_job.id
+       where s.queue_id = v_job.queue_id and s.key = v_job.concurrency_key
+         and cardinality(s.holders) < (select q.key_concurrency from millrace.queue q where q.id = v_job.queue_id)
+         and not exists (select from millrace.parked p where p.queue_id = v_job.queue_id and p.key = v_job.concurrency_key);
+      v_holds := found;
+    end if;
   end if;
-  if coalesce(v_holder, v_job.id) = v_job.id then
-    insert into millrace.ready (lane_id, run_at, job_id, attempts, retried) values (v_job.lane_id, v_now, v_job.id, v_attempts, true);
+  if coalesce(v_holds, true) then
+    insert into millrace.ready (lane_id, run_at, job_id, attempts, retried, resumed) values (v_lane, v_now, v_job.id, v_attempts, true, v_last is not null);
   else
-    insert into millrace.parked (job_id, queue_id, key, lane_id, run_at, attempts, retried)
-    values (v_job.id, v_job.queue_id, v_job.concurrency_key, v_job.lane_id, v_now, v_attempts, true);
+    insert into millrace.parked (job_id, queue_id, key, lane_id, run_at, attempts, retried, resumed)
+    values (v_job.id, v_job.queue_id, v_job.concurrency_key, v_lane, v_now, v_attempts, true, v_last is not null);
   end if;
   perform millrace.note_transition(v_job.id, 'replayed', v_from, jsonb_build_object('attempts', v_attempts));
 end
@@ -156,7 +170,7 @@ begin
   )
   select jsonb_agg(jsonb_build_object(
            'queue', w.queue_name, 'type', w.type, 'payload', w.payload, 'priority', w.priority, 'max_attempts', w.max_attempts,
-           'lease_seconds', extract(epoch from w.lease), 'concurrency_key', w.concurrency_key, 'replay_of', w.id,
+           'lease_seconds', extract(epoch from w.lease), 'concurrency_key', w.concurrency_key, 'limit_key', w.limit_key, 'replay_of', w.id,
            'traceparent', w.traceparent) order by w.ord)
     into v_jobs
     from waiting w

@@ -209,7 +209,9 @@ begin
     v_count := v_count + millrace.expire_leases(v_queue);
     perform millrace.fold(v_queue);
   end loop;
+  perform millrace.forget_idle_keys();
   v_did := v_did || jsonb_build_object('leases_expired', v_count);
+  perform millrace.sweep_previews();
   -- Last, since these lock whole tables until the end; and not at the price of a long wait, behind which everybody
   -- else would queue: the next round tries again.
   begin

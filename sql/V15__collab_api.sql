@@ -13,7 +13,7 @@ as $$
   select jsonb_strip_nulls(jsonb_build_object(
     'queue', p_task -> 'executorId', 'type', p_task -> 'type', 'priority', p_task -> 'priority', 'run_at', p_task -> 'runAt',
     'delay_seconds', p_task -> 'delaySeconds', 'idempotency_key', p_task -> 'idempotencyKey',
-    'concurrency_key', p_task -> 'concurrencyKey', 'max_attempts', p_task -> 'maxAttempts', 'traceparent', p_task -> 'traceparent'))
+    'concurrency_key', p_task -> 'concurrencyKey', 'limit_key', p_task -> 'limitKey', 'max_attempts', p_task -> 'maxAttempts', 'traceparent', p_task -> 'traceparent'))
     || jsonb_build_object('payload', p_task -> 'payload') -- whole, the nulls inside it included
 $$;
 

@@ -81,7 +81,7 @@ begin
       'finished_at', case when v_state.state not in ('queued', 'running') then v_since end,
       'error_code', coalesce(v_state.error_code, v_event.payload ->> 'error_code'), 'error', coalesce(v_state.error, v_event.payload ->> 'error'),
       'replay_of', millrace.job_uuid(p_job.replay_of), 'replayed_as', millrace.job_uuid(v_state.replayed_as),
-      'idempotency_key', p_job.idempotency_key, 'concurrency_key', p_job.concurrency_key, 'traceparent', p_job.traceparent))
+      'idempotency_key', p_job.idempotency_key, 'concurrency_key', p_job.concurrency_key, 'limit_key', p_job.limit_key, 'traceparent', p_job.traceparent))
     || case when v_state.result is null then '{}' else jsonb_build_object('result', v_state.result) end; -- whole, the nulls inside it included
 end
 $$;

@@ -40,18 +40,19 @@ begin
 end
 $$;
 
--- -> {bounds, queues: [{queue, paused, concurrency_limit?, queued, running, succeeded, cancelled, dead, waiting, oldest_ready_age, workers, totals, wait, run}, …]}.
+-- -> {bounds, queues: [{queue, paused, concurrency_limit?, rate_limit?, tokens?, held, queued, running, succeeded, cancelled, dead, waiting, oldest_ready_age, workers, totals, wait, run}, …]}.
 -- `waiting` are the dead letters that nobody has replayed; `wait` is the time from enqueue to the first start, `run` from a claim to its end;
--- bounds, ages and sums are in seconds.
+-- bounds, ages and sums are in seconds. Beside them is what millrace.channel_metrics has (see the calendar).
 create function millrace_api.collab_metrics(jsonb) returns jsonb
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp set timezone = 'UTC' set jit = off set enable_seqscan = off
 as $$
 begin
   return (
-    select jsonb_build_object('bounds', to_jsonb(millrace.histogram_bounds()), 'queues', coalesce(jsonb_agg(
+    select millrace.channel_metrics() || jsonb_build_object('bounds', to_jsonb(millrace.histogram_bounds()), 'queues', coalesce(jsonb_agg(
              jsonb_strip_nulls(jsonb_build_object(
                'queue', q.name, 'paused', q.paused_at is not null, 'concurrency_limit', q.concurrency_limit,
+               'rate_limit', q.rate_limit, 'tokens', millrace.queue_tokens(q), 'held', coalesce(q.held_until > millrace.clock(), false),
                'queued', coalesce(c.queued, 0), 'running', coalesce(c.running, 0), 'succeeded', coalesce(c.succeeded, 0),
                'cancelled', coalesce(c.cancelled, 0), 'dead', coalesce(c.dead, 0), 'waiting', coalesce(c.dead - c.replayed, 0),
                'oldest_ready_age', millrace.oldest_ready_age(q.id), 'workers', coalesce(w.n, 0)))

@@ -12,6 +12,8 @@ create table comms.email_message (
   to_address   text not null check (length(to_address) <= 320),
   subject      text not null check (length(subject) <= 998),
   html         text not null check (octet_length(html) <= 1048576),
+  text         text check (octet_length(text) <= 1048576),
+  reply_to     text check (length(reply_to) <= 320),
   job_id       bigint not null unique,
   created_at   timestamptz not null
 );
@@ -49,7 +51,7 @@ as $$
     (select r.run_at from millrace.ready r where r.job_id = p_job_id),
     (select p.run_at from millrace.parked p where p.job_id = p_job_id),
     (select coalesce((e.payload ->> 'run_at')::timestamptz, e.created_at) from millrace.job_events e
-      where e.job_id = p_job_id and e.event_type in ('queued', 'retry_scheduled', 'replayed') and not e.payload ? 'job_id'
+      where e.job_id = p_job_id and e.event_type in ('queued', 'retry_scheduled', 'postponed', 'replayed') and not e.payload ? 'job_id'
       order by e.id desc limit 1),
     (select j.enqueued_at from millrace.job j where j.id = p_job_id))
 $$;
@@ -81,10 +83,26 @@ begin
 end
 $$;
 
+-- Refuses the first field that has a control character: in an address or a subject it could begin another header.
+create function millrace.check_one_line(p_fields jsonb) returns void
+language plpgsql
+as $$
+declare
+  v_field text;
+begin
+  select f.key into v_field
+    from jsonb_each_text(p_fields) as f where f.value ~ '[\u0001-\u001F\u007F-\u009F]' order by f.key limit 1;
+  if found then
+    perform millrace.refuse(400, 'invalid_request', format('%s has control characters', v_field));
+  end if;
+end
+$$;
+
 -- Makes an email and the job that sends it; in an application's own transaction they come with its other writes, or not at all. What is missing
 -- or blank is answered, not raised, and then nothing is written.
 create function comms.create_and_enqueue_email(from_address text, to_address text, subject text, html text,
-  scheduled_at timestamptz default null, priority int default 5, idempotency_key text default null, max_attempts int default null)
+  scheduled_at timestamptz default null, priority int default 5, idempotency_key text default null, max_attempts int default null,
+  text text default null, reply_to text default null)
 returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -103,19 +121,23 @@ begin
   end if;
   perform millrace.check_lengths(jsonb_build_object(
     'from_address', array[length(from_address), 320], 'to_address', array[length(to_address), 320],
-    'subject', array[length(subject), 998], 'html', array[octet_length(html), 1048576]));
+    'subject', array[length(subject), 998], 'html', array[octet_length(html), 1048576],
+    'text', array[octet_length(text), 1048576], 'reply_to', array[length(reply_to), 320]));
+  perform millrace.check_one_line(jsonb_build_object('from_address', from_address, 'to_address', to_address, 'subject', subject,
+                                                     'reply_to', reply_to));
 
   v_id := nextval('comms.email_message_id_seq');
   v_job := millrace.enqueue_message('email', v_id, scheduled_at, priority, idempotency_key, max_attempts);
   if v_job.queued then
-    insert into comms.email_message as m (id, from_address, to_address, subject, html, job_id, created_at) overriding system value
-    values (v_id, from_address, to_address, subject, html, v_job.job_id, millrace.clock());
+    insert into comms.email_message as m (id, from_address, to_address, subject, html, text, reply_to, job_id, created_at)
+      overriding system value
+    values (v_id, from_address, to_address, subject, html, text, nullif(btrim(reply_to), ''), v_job.job_id, millrace.clock());
   end if;
   return jsonb_build_object('validation_failure_message', null, 'job', millrace.message_job(v_job.job_id));
 end
 $$;
 
-comment on function comms.create_and_enqueue_email(text, text, text, text, timestamptz, int, text, int) is 'Makes an email and its job; answers the job, or what is missing. A known idempotency key: the first email''s job, and no second email.';
+comment on function comms.create_and_enqueue_email(text, text, text, text, timestamptz, int, text, int, text, text) is 'Makes an email and its job; answers the job, or what is missing. A known idempotency key: the first email''s job, and no second email.';
 
 -- The same of a text message.
 create function comms.create_and_enqueue_sms(to_number text, body text,
@@ -214,7 +236,7 @@ end
 $$;
 
 select millrace.leave_to_clients(array[
-  'comms.create_and_enqueue_email(text, text, text, text, timestamptz, int, text, int)',
+  'comms.create_and_enqueue_email(text, text, text, text, timestamptz, int, text, int, text, text)',
   'comms.create_and_enqueue_sms(text, text, timestamptz, int, text, int)']::regprocedure[]);
 
 select millrace.leave_to_owner(r.relation)

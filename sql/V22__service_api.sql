@@ -75,7 +75,8 @@ begin
 end
 $$;
 
--- What a worker gets to do a job of a channel: its message, or the payload as it is where another face enqueued the job with all of it.
+-- What a worker gets to do a job of a channel: its message, or the payload as it is where another face enqueued the job with all of it. Where
+-- nothing is to be sent to the address, `suppressed` says why (V28).
 create function millrace.channel_payload(p_channel text, p_job_id bigint, p_payload jsonb, out resource_id bigint, out payload jsonb)
 language plpgsql stable
 set enable_seqscan = off
@@ -84,12 +85,16 @@ begin
   if p_channel = 'email' then
     select m.id, jsonb_build_object('message_id', m.id, 'from_address', m.from_address, 'to_address', m.to_address,
                                     'subject', m.subject, 'html', m.html)
+                 || jsonb_strip_nulls(jsonb_build_object('text', m.text, 'reply_to', m.reply_to))
       into resource_id, payload from comms.email_message m where m.job_id = p_job_id;
   else
     select m.id, jsonb_build_object('message_id', m.id, 'to_number', m.to_number, 'body', m.body)
       into resource_id, payload from comms.sms_message m where m.job_id = p_job_id;
   end if;
   payload := coalesce(payload, p_payload);
+  if jsonb_typeof(payload) = 'object' then
+    payload := payload || millrace.suppression_of(p_channel, payload ->> case p_channel when 'email' then 'to_address' else 'to_number' end);
+  end if;
 end
 $$;
 
@@ -112,9 +117,6 @@ begin
     v_channels := array[fetch_next_task.task_type];
   end if;
 
-  -- A claim locks its queue where that has a limit, and keeps the lock also when it takes nothing. So they are locked in one order
-  -- before, since workers come to them in different ones.
-  perform from millrace.queue q where q.name = any (v_channels) and q.concurrency_limit is not null order by q.id for update;
   for v_channel in select millrace.queues_by_first_job(v_channels) loop
     select * into v_job
       from millrace.claim(queue => v_channel, worker => fetch_next_task.worker_id, lease => v_lease);

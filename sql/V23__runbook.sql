@@ -38,8 +38,8 @@ begin
   v_now := millrace.clock(); -- the delete gave this transaction its id
   v_run_at := coalesce(v_parked.run_at, greatest(p_run_at, v_now));
   if v_ready.job_id is not null then
-    insert into millrace.ready (lane_id, run_at, job_id, attempts, retried)
-    values (v_ready.lane_id, v_run_at, v_ready.job_id, v_ready.attempts, v_ready.retried);
+    insert into millrace.ready (lane_id, run_at, job_id, attempts, retried, resumed)
+    values (v_ready.lane_id, v_run_at, v_ready.job_id, v_ready.attempts, v_ready.retried, v_ready.resumed);
   elsif v_parked.job_id is null then
     perform millrace.refuse_transition(p_job_id, 'not_waiting', 'only a job that waits can be given another time');
   end if;
@@ -284,7 +284,7 @@ create view jobs_queue with (security_barrier = true) as
   select s.job_id as id, s.type as job_type, s.payload, s.status, s.priority::int as priority,
          coalesce(s.run_at,
                   (select coalesce((e.payload ->> text 'run_at')::timestamptz, e.created_at) from millrace.job_events e
-                    where e.job_id = s.job_id and e.event_type in ('queued', 'retry_scheduled', 'replayed') and not e.payload ? text 'job_id'
+                    where e.job_id = s.job_id and e.event_type in ('queued', 'retry_scheduled', 'postponed', 'replayed') and not e.payload ? text 'job_id'
                     order by e.id desc limit 1),
                   s.enqueued_at) as scheduled_for,
          s.attempts::int as attempts,
@@ -360,7 +360,10 @@ create view job_runs with (security_barrier = true) as
             from millrace.attempt a where a.outcome in ('failed', 'lease_expired')
           union all
           select a.lease_id, a.job_id, a.attempt, a.worker, 'cancelled', null, a.started_at, a.finished_at
-            from millrace.attempt a where a.outcome = 'cancelled') as r
+            from millrace.attempt a where a.outcome = 'cancelled'
+          union all
+          select a.lease_id, a.job_id, a.attempt, a.worker, 'postponed', coalesce(a.error, a.error_code), a.started_at, a.finished_at
+            from millrace.attempt a where a.outcome = 'postponed') as r
    cross join lateral (select i.queue_id from millrace.job i where i.id = r.job_id limit 1) as j
    where j.queue_id = (select q.id from millrace.queue q where q.name = 'jobs');
 

@@ -11,11 +11,14 @@ grant usage on schema millrace to millrace_client;
 grant execute on function
   millrace.enqueue, millrace.enqueue_many, millrace.claim, millrace.report, millrace.report_many, millrace.extend_lease,
   millrace.cancel, millrace.retry, millrace.replay, millrace.replay_many, millrace.job_state, millrace.configure_queue, millrace.pause, millrace.resume,
+  millrace.configure_key, millrace.hold, millrace.queue_limits, millrace.key_limits,
   millrace.heartbeat, millrace.housekeep, millrace.job_uuid, millrace.job_id,
+  millrace.create_webhook_endpoint, millrace.set_webhook_url, millrace.rotate_webhook_secret, millrace.disable_webhook_endpoint,
+  millrace.enable_webhook_endpoint, millrace.delete_webhook_endpoint, millrace.webhook_endpoints, millrace.enqueue_webhook,
   millrace.check_cron, millrace.cron_next, millrace.cron_times,
   millrace.create_schedule, millrace.update_schedule, millrace.pause_schedule, millrace.resume_schedule, millrace.delete_schedule, millrace.run_schedule,
   millrace.schedules, millrace.schedule_history, millrace.enqueue_due,
-  millrace.acknowledge, millrace.acknowledge_queue, millrace.raise_alerts
+  millrace.acknowledge, millrace.acknowledge_queue, millrace.raise_alerts, millrace.connect_calendar, millrace.circuit_state
   to millrace_client;
 
 -- Lets a role call all of millrace_api, functions of later migrations too: what a PostgREST in front of this database needs

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use tokio_postgres::Client;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Connection, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
 use url::Url;
 
 use crate::postgres::pool::tls;
@@ -14,17 +16,24 @@ const STATEMENT_TIMEOUT: &str = "25s";
 /// Connects to `database_url` (`postgres://…`), over TLS where the server has it and `sslmode` does not say otherwise.
 /// Errors name the server, never the password.
 pub async fn connect(database_url: &str) -> Result<Client> {
-    let place = without_credentials(database_url);
-    let tls = tls(None).map_err(|error| anyhow!("TLS: {error:?}"))?;
-    let (client, connection) = tokio_postgres::connect(&plain_on_loopback(database_url), tls)
-        .await
-        .with_context(|| format!("connecting to {place}"))?;
+    let (client, connection) = connect_raw(database_url).await?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "the connection to the database ended");
         }
     });
     Ok(client)
+}
+
+type Encrypted = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+
+/// The same with the connection itself, for its messages; nothing happens on it unless somebody polls it.
+pub async fn connect_raw(database_url: &str) -> Result<(Client, Connection<Socket, Encrypted>)> {
+    let place = without_credentials(database_url);
+    let tls = tls(None).map_err(|error| anyhow!("TLS: {error:?}"))?;
+    tokio_postgres::connect(&plain_on_loopback(database_url), tls)
+        .await
+        .with_context(|| format!("connecting to {place}"))
 }
 
 /// `database_url` with TLS switched off where it leads to this very machine and says nothing of TLS itself: the certificate

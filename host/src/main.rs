@@ -1,16 +1,18 @@
 //! The `millrace` program: the application on a developer's machine, the bare host, and the database's chores.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use millrace::keys::{Keys, keys};
+use millrace::new_handler::new_handler;
+use millrace::secrets::{Secrets, secrets};
 use millrace::serve::{Limits, ServeOptions, serve};
 use millrace::up::{UpArguments, refuse_open_door, resolve, tick_at, up, wait_for_end};
 use millrace::watch::{WatchArguments, watch};
-use millrace::{database, doctor, migrate};
+use millrace::{channels, database, doctor, migrate};
 
 /// A job queue in your own Postgres, served by WebAssembly functions.
 #[derive(Parser)]
@@ -43,6 +45,14 @@ enum Command {
     /// Make, list and revoke the API keys that the database in DATABASE_URL knows
     #[command(subcommand)]
     Keys(Keys),
+    /// Keep, list and re-encrypt the tokens by which workspaces let their calendars be written. The keys are those of SPIN_VARIABLE_CALENDAR_TOKEN_KEY
+    #[command(subcommand)]
+    Secrets(Secrets),
+    /// Begin a handler of your own: its crate, its component and route in spin.toml. In a checkout of Millrace
+    NewHandler {
+        /// The name of its queue, such as slack
+        name: String,
+    },
     /// Follow a job to its end, or a queue: exits with 0 if the job succeeded, 1 if it failed or was cancelled, 2 on errors.
     /// The credentials are TOKEN or COLLAB_API_KEY of the environment
     Watch(WatchArguments),
@@ -94,6 +104,8 @@ async fn run(command: Command) -> Result<ExitCode> {
                 at_address: tick_at,
             };
             let server = serve(options).await?;
+            channels::check(&server).await?;
+            let _listener = channels::listen(&server)?;
             eprintln!("==> serving http://{}", server.addr());
             wait_for_end().await?;
             server.shutdown().await;
@@ -108,6 +120,8 @@ async fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Doctor => doctor::examine(&database_url()?).await?,
         Command::Keys(what) => keys(&database_url()?, what).await?,
+        Command::Secrets(what) => secrets(database_url, what).await?,
+        Command::NewHandler { name } => print!("{}", new_handler(Path::new("."), &name)?),
         Command::Watch(arguments) => return watch(arguments).await,
     }
     Ok(ExitCode::SUCCESS)

@@ -1,12 +1,14 @@
 //! Reads `spin.toml` (manifest version 2) into what the host serves. A key that the host does not know or
 //! does not support is an error that names it: a setting that is silently ignored is a setting that lies.
 
+mod dependencies;
 mod files;
 mod raw;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use dependencies::{Dependency, DependencyName, Inherit};
 pub use files::Mount;
 
 use crate::variables::{Name, Template};
@@ -45,6 +47,8 @@ pub struct Component {
     pub allowed_outbound_hosts: Vec<Template>,
     /// The folders it may read.
     pub files: Vec<Mount>,
+    /// The components that satisfy its imports, as far as the host does not.
+    pub dependencies: Vec<Dependency>,
 }
 
 /// `[[trigger.http]]` with a public route.
@@ -95,11 +99,19 @@ impl Manifest {
             ],
         )?;
         let variables = parse_variables(raw.variables)?;
+        let dependencies = (raw.component.keys())
+            .map(|id| dependencies::parse(id, &raw.component, folder))
+            .collect::<Result<Vec<_>>>()?;
         let components = raw
             .component
             .into_iter()
-            .map(|(id, component)| {
+            .zip(dependencies)
+            .map(|((id, component), dependencies)| {
                 let parsed = parse_component(&id, component, folder, &variables)?;
+                let parsed = Component {
+                    dependencies,
+                    ..parsed
+                };
                 Ok((id, parsed))
             })
             .collect::<Result<BTreeMap<_, _>>>()?;
@@ -143,11 +155,6 @@ fn parse_component(
         &[
             ("allowed_http_hosts", raw.allowed_http_hosts.is_some()),
             ("ai_models", raw.ai_models.is_some()),
-            ("dependencies", raw.dependencies.is_some()),
-            (
-                "dependencies_inherit_configuration",
-                raw.dependencies_inherit_configuration.is_some(),
-            ),
             ("exclude_files", raw.exclude_files.is_some()),
             ("key_value_stores", raw.key_value_stores.is_some()),
             ("profile", raw.profile.is_some()),
@@ -191,6 +198,7 @@ fn parse_component(
         environment: raw.environment,
         allowed_outbound_hosts,
         files,
+        dependencies: Vec::new(),
     })
 }
 
@@ -366,9 +374,10 @@ mod tests {
             "key_value_stores = [\"default\"]",
             "sqlite_databases = [\"default\"]",
             "ai_models = [\"llama2-chat\"]",
-            "dependencies_inherit_configuration = true",
             "allowed_http_hosts = [\"a\"]",
             "[component.c.dependencies]\n\"a:b\" = \"1\"",
+            "[component.c.dependencies]\n\"a:b\" = { version = \"1\", registry = \"r\" }",
+            "[component.c.dependencies]\n\"a:b\" = { url = \"u\", digest = \"d\" }",
         ] {
             let refusal = error(&with_component(&format!("{key}\n")));
             assert!(refusal.contains("not supported by this host"), "{refusal}");

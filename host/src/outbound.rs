@@ -2,6 +2,11 @@
 //! `scheme://host[:port]`, where `*` stands for any scheme, host or port, `*.domain` for any subdomain, a
 //! network in CIDR notation for its addresses, `a..b` for the ports from a up to but not including b, and the
 //! host `self` for the application itself.
+//!
+//! One rule is this host's own: `*` for any host means the public internet. What is not on it (this machine, its networks, a cloud's
+//! metadata service) is reached over HTTP only by an entry that names it: its host, a domain above it, or a network that it is in. So a component that
+//! calls strangers' URLs is not led to its neighbours, neither by an address nor by a name that resolves to one. Spin has for
+//! this `block_networks` in the section `outbound_networking` of its runtime configuration.
 
 use std::net::IpAddr;
 
@@ -10,6 +15,15 @@ use anyhow::{Context, Result, bail, ensure};
 /// The hosts that one component may call; without an entry, none.
 #[derive(Default, Debug)]
 pub struct AllowedHosts(Vec<Entry>);
+
+/// Which addresses a host that may be called may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Any: an entry names the host.
+    Named,
+    /// Those of the public internet, and of networks that entries name.
+    Public,
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -49,16 +63,39 @@ impl AllowedHosts {
     pub fn allows(&self, scheme: &str, host: &str, port: Option<u16>) -> bool {
         let host = host.to_ascii_lowercase();
         let port = port.or_else(|| well_known_port(scheme));
-        self.0.iter().any(|entry| {
-            entry.allows_scheme(scheme) && entry.host.allows(&host) && entry.ports.allows(port)
-        })
+        (self.0.iter()).any(|entry| entry.allows(scheme, &host, port))
     }
 
-    /// Whether the component may call its own application (`http://self`).
+    /// How far HTTP requests to this host may lead; `None` if they are not allowed. A missing port is the scheme's own.
+    pub fn reach(&self, scheme: &str, host: &str, port: Option<u16>) -> Option<Reach> {
+        let host = host.to_ascii_lowercase();
+        let port = port.or_else(|| well_known_port(scheme));
+        let mut allowing = (self.0.iter())
+            .filter(|entry| entry.allows(scheme, &host, port))
+            .peekable();
+        allowing.peek()?;
+        Some(
+            match allowing.all(|entry| matches!(entry.host, Host::Any)) {
+                true => Reach::Public,
+                false => Reach::Named,
+            },
+        )
+    }
+
+    /// Whether a host of [`Reach::Public`] may be connected to at this address, which its name resolved to.
+    pub fn allows_address(&self, scheme: &str, address: IpAddr, port: u16) -> bool {
+        let is_named = |entry: &Entry| {
+            entry.allows_scheme(scheme)
+                && entry.ports.allows(Some(port))
+                && matches!(entry.host, Host::Network(network, length) if within(address, network, length))
+        };
+        public_address::is_public(address) || self.0.iter().any(is_named)
+    }
+
+    /// Whether the component may call its own application (`http://self`), which is a neighbour too.
     pub fn allows_self(&self, scheme: &str) -> bool {
-        self.0.iter().any(|entry| {
-            entry.allows_scheme(scheme) && matches!(entry.host, Host::Any | Host::Itself)
-        })
+        let is_named = |entry: &Entry| matches!(entry.host, Host::Itself);
+        (self.0.iter()).any(|entry| entry.allows_scheme(scheme) && is_named(entry))
     }
 }
 
@@ -84,6 +121,11 @@ impl Entry {
             host: Host::parse(host.trim())?,
             ports: Ports::parse(port, scheme)?,
         })
+    }
+
+    /// `host` in lower case.
+    fn allows(&self, scheme: &str, host: &str, port: Option<u16>) -> bool {
+        self.allows_scheme(scheme) && self.host.allows(host) && self.ports.allows(port)
     }
 
     fn allows_scheme(&self, scheme: &str) -> bool {
@@ -265,10 +307,42 @@ mod tests {
     }
 
     #[test]
+    fn any_host_is_any_public_one() {
+        let hosts = [
+            "https://*:*",
+            "http://*.corp.example",
+            "https://10.1.0.0/16:443",
+        ];
+        let hosts = AllowedHosts::parse(&hosts).unwrap();
+        let reach = |scheme, host, port| hosts.reach(scheme, host, port);
+        assert_eq!(reach("https", "a.example", None), Some(Reach::Public));
+        assert_eq!(reach("https", "127.0.0.1", Some(9)), Some(Reach::Public));
+        assert_eq!(reach("http", "a.Corp.example", None), Some(Reach::Named));
+        assert_eq!(reach("https", "10.1.2.3", None), Some(Reach::Named));
+        assert_eq!(reach("https", "10.1.2.3", Some(444)), Some(Reach::Public));
+        assert_eq!(reach("http", "a.example", None), None);
+        for (address, port, is_allowed) in [
+            ("8.8.8.8", 9, true),
+            ("10.1.2.3", 443, true),
+            ("10.1.2.3", 444, false),
+            ("10.2.2.3", 443, false),
+            ("127.0.0.1", 443, false),
+            ("169.254.169.254", 443, false),
+            ("::ffff:10.1.2.3", 443, false),
+            ("::1", 443, false),
+        ] {
+            let found = hosts.allows_address("https", address.parse().unwrap(), port);
+            assert_eq!(found, is_allowed, "{address}:{port}");
+        }
+    }
+
+    #[test]
     fn itself_is_not_a_host_name() {
         let hosts = AllowedHosts::parse(&["http://self"]).unwrap();
         assert!(hosts.allows_self("http") && !hosts.allows_self("https"));
         assert!(!hosts.allows("http", "self", None));
+        let any = AllowedHosts::parse(&["http://*:*"]).unwrap();
+        assert!(!any.allows_self("http"));
     }
 
     #[test]

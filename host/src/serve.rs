@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,8 +11,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::compose::{Parts, compose};
 use crate::cron::Schedules;
-use crate::manifest::Manifest;
+use crate::manifest::{self, Manifest};
 use crate::routes::Routes;
 use crate::runtime::component::{Component, CronComponent, HttpComponent};
 use crate::runtime::engine::{Compiler, Program};
@@ -142,7 +143,7 @@ impl Host {
     /// # Errors
     /// A manifest, a variable or a component that is not right, an address that can't be listened on.
     pub async fn serve(&self, options: ServeOptions) -> Result<Server> {
-        let manifest = Manifest::load(&options.manifest)?;
+        let mut manifest = Manifest::load(&options.manifest)?;
         let environment = |key: &str| match options.use_environment {
             true => std::env::var(key).ok(),
             false => None,
@@ -153,7 +154,7 @@ impl Host {
             .await
             .with_context(|| format!("cannot listen on {}", options.listen))?;
         let addr = listener.local_addr()?;
-        let mut declared = manifest.variables;
+        let mut declared = std::mem::take(&mut manifest.variables);
         let usual = (options.at_address)(USUAL_ADDRESS).into_iter();
         for ((name, value), (_, usual)) in (options.at_address)(addr).into_iter().zip(usual) {
             if let Some(variable) = declared.get_mut(name)
@@ -171,7 +172,7 @@ impl Host {
         let mut cron = BTreeMap::new();
         for (id, described) in &manifest.components {
             let place = || format!("component {id} ({})", described.source.display());
-            let program = self.compile(&described.source).await.with_context(place)?;
+            let program = self.compile(id, described).await.with_context(place)?;
             let (limits, own) = (options.limits.clone(), own_address.clone());
             let component = Arc::new(Component::new(id, described, &values, limits, own)?);
             components.push(component.clone());
@@ -196,6 +197,8 @@ impl Host {
         }
         Ok(Server {
             addr,
+            manifest,
+            values,
             phase,
             accepting,
             schedules,
@@ -204,12 +207,25 @@ impl Host {
         })
     }
 
-    async fn compile(&self, source: &std::path::Path) -> Result<Arc<Program>> {
-        let wasm = tokio::fs::read(source)
-            .await
-            .context("cannot read it: is it built?")?;
-        self.compiler.compile(wasm).await
+    async fn compile(&self, id: &str, described: &manifest::Component) -> Result<Arc<Program>> {
+        let mut parts = Parts {
+            main: read(&described.source).await?,
+            dependencies: Vec::new(),
+        };
+        for dependency in &described.dependencies {
+            let source = &dependency.source;
+            let place = || format!("its dependency {} ({})", dependency.name, source.display());
+            parts
+                .dependencies
+                .push(read(source).await.with_context(place)?);
+        }
+        self.compiler.compile(compose(id, described, parts)?).await
     }
+}
+
+async fn read(source: &Path) -> Result<Vec<u8>> {
+    let wasm = tokio::fs::read(source).await;
+    wasm.context("cannot read it: is it built?")
 }
 
 /// Serves one application on an engine of its own; see [`Host`] for more than one.
@@ -223,6 +239,8 @@ pub async fn serve(options: ServeOptions) -> Result<Server> {
 /// An application being served, until it is shut down or dropped.
 pub struct Server {
     addr: SocketAddr,
+    manifest: Manifest,
+    values: Values,
     phase: watch::Sender<Phase>,
     accepting: JoinHandle<()>,
     schedules: Schedules,
@@ -234,6 +252,16 @@ impl Server {
     /// The address it listens on, the port filled in.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// What it serves; without `variables`, whose values are settled.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The value of an application variable.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.values.get(name)
     }
 
     /// Runs a component's cron handler once, now, as its trigger would.

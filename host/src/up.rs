@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 
+use crate::channels;
 use crate::cluster::{Cluster, Keep};
 use crate::database::{ensure_functions_login, outbound_host};
 use crate::migrate::{is_of_another_version, migrate};
@@ -102,6 +103,8 @@ pub async fn up(arguments: UpArguments) -> Result<()> {
         at_address: tick_at,
     };
     let server = Host::with_cache(limits, cache)?.serve(options).await?;
+    channels::check(&server).await?;
+    let _listener = channels::listen(&server)?;
 
     let exports = Exports {
         url: format!("http://{}", server.addr()),
@@ -197,34 +200,44 @@ fn from_environment(variable: &str) -> Option<String> {
 }
 
 /// A JSON Web Token for the worker's role, as Supabase's service-role key is one.
-fn token(variables: &BTreeMap<String, String>) -> Result<String> {
+pub fn service_token(secret: &str, issuer: Option<&str>, audience: Option<&str>) -> Result<String> {
     #[derive(Serialize)]
     struct Claims<'a> {
         role: &'a str,
         iss: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
-        aud: Option<String>,
+        aud: Option<&'a str>,
         iat: u64,
         exp: u64,
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let claims = Claims {
         role: "service_role",
-        iss: &from_environment("collab_jwt_issuer").unwrap_or_else(|| "millrace".to_owned()),
-        aud: from_environment("collab_jwt_audience"),
+        iss: issuer.unwrap_or("millrace"),
+        aud: audience,
         iat: now,
         exp: now + TOKEN_LIFE.as_secs(),
     };
-    let secret = variables
-        .get("supabase_jwt_secret")
-        .map(String::as_bytes)
-        .unwrap_or_default();
-    let key = jsonwebtoken::EncodingKey::from_secret(secret);
+    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
     Ok(jsonwebtoken::encode(
         &jsonwebtoken::Header::default(),
         &claims,
         &key,
     )?)
+}
+
+/// The token that this installation's users are given.
+fn token(variables: &BTreeMap<String, String>) -> Result<String> {
+    let secret = variables.get("supabase_jwt_secret");
+    let (issuer, audience) = (
+        from_environment("collab_jwt_issuer"),
+        from_environment("collab_jwt_audience"),
+    );
+    service_token(
+        secret.map_or("", String::as_str),
+        issuer.as_deref(),
+        audience.as_deref(),
+    )
 }
 
 impl Keys {
@@ -401,7 +414,7 @@ pub async fn resolve(listen: &str) -> Result<SocketAddr> {
         .with_context(|| format!("{listen:?} has no address"))
 }
 
-/// Where `tick` finds the application that listens on `address`: the values of its variables, as [`ServeOptions::at_address`] wants them.
+/// Where `tick`, and what wakes channels, finds the application that listens on `address`: the values of its variables, as [`ServeOptions::at_address`] wants them.
 pub fn tick_at(address: SocketAddr) -> Vec<(&'static str, String)> {
     let mut reached = address;
     if address.ip().is_unspecified() {
@@ -416,6 +429,8 @@ pub fn tick_at(address: SocketAddr) -> Vec<(&'static str, String)> {
             "tick_url",
             format!("http://{reached}/functions/v1/cron-enqueue"),
         ),
+        ("wake_host", format!("http://{reached}")),
+        ("wake_url", format!("http://{reached}")),
     ]
 }
 

@@ -161,6 +161,11 @@ impl Values {
         );
         Ok(Self(values))
     }
+
+    /// The value of one.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
 }
 
 fn environment_key(name: &Name) -> String {

@@ -9,7 +9,8 @@ use millrace::cluster::{Cluster, Keep};
 use millrace::database::{connect, ensure_functions_login, outbound_host};
 use millrace::migrate::migrate;
 use millrace::serve::Server;
-use millrace_tests::app::{host, manifest, options};
+use millrace_tests::app::{host, options};
+use millrace_tests::channel_manifest::ChannelManifest;
 use millrace_tests::database::scratch_folder;
 use millrace_tests::keys::API_KEY;
 use serde_json::{Value, json};
@@ -52,6 +53,8 @@ pub struct Stage {
     server: Server,
     pub database_url: String,
     pub base: String,
+    /// The project's own and the channel `instant`, whose jobs are done at once.
+    _manifest: ChannelManifest,
 }
 
 impl Stage {
@@ -67,21 +70,31 @@ impl Stage {
         let functions_url =
             ensure_functions_login(&database_url, "millrace_bench", "bench-password").await?;
         let database_host = outbound_host(&functions_url)?;
+        let tick_key = "select millrace.create_api_key('bench', '{tick}')";
+        let tick_key = connect(&database_url)
+            .await?
+            .query_one(tick_key, &[])
+            .await?;
         let variables = [
             ("database_url", functions_url),
             ("database_host", database_host),
             ("collab_api_key", API_KEY.into()),
+            ("tick_key", tick_key.get(0)),
+            ("channels", "instant".into()),
         ];
         let variables = variables
             .map(|(name, value)| (name.to_owned(), value))
             .into();
-        let server = host().await.serve(options(manifest(), variables)).await?;
+        let manifest = ChannelManifest::new("instant", "instant", "");
+        let server = host().await;
+        let server = server.serve(options(manifest.path(), variables)).await?;
         let base = format!("http://{}", server.addr());
         Ok(Self {
             cluster,
             server,
             database_url,
             base,
+            _manifest: manifest,
         })
     }
 

@@ -3,6 +3,8 @@
 //! Each client enqueues, claims and reports no-op jobs with a payload of 170 bytes, one at a time or 100 at a time, with
 //! all history kept. The server is a durable cluster of its own: every commit is on disk before it is answered.
 
+mod drain;
+mod latency;
 mod load;
 mod reading;
 mod report;
@@ -13,11 +15,13 @@ use anyhow::Result;
 use load::{Face, Work};
 
 const HELP: &str = "\
-Usage: cargo xtask bench [--seconds N] [--clients N] | --reading N
+Usage: cargo xtask bench [--seconds N] [--clients N] | --reading N | --latency | --drain
 
   --seconds N   length of each of the measurements (5)
   --clients N   concurrent clients (4)
   --reading N   instead: what lists and summaries cost beside N finished jobs, by one client
+  --latency     instead: how soon what is enqueued over HTTP reaches the handler of its channel
+  --drain       instead: what a drain gets done, beside SQL alone and with its handler linked in
 ";
 
 /// What the command line asks for.
@@ -25,6 +29,8 @@ struct Request {
     seconds: u64,
     clients: usize,
     reading: Option<usize>,
+    latency: bool,
+    drain: bool,
 }
 
 fn parse() -> Result<Request> {
@@ -33,6 +39,8 @@ fn parse() -> Result<Request> {
         seconds: 5,
         clients: 4,
         reading: None,
+        latency: false,
+        drain: false,
     };
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
@@ -40,6 +48,8 @@ fn parse() -> Result<Request> {
             Long("seconds") => request.seconds = parser.value()?.parse()?,
             Long("clients") => request.clients = parser.value()?.parse()?,
             Long("reading") => request.reading = Some(parser.value()?.parse()?),
+            Long("latency") => request.latency = true,
+            Long("drain") => request.drain = true,
             Long("help") => {
                 print!("{HELP}");
                 std::process::exit(0);
@@ -57,6 +67,14 @@ async fn main() -> Result<()> {
     report::print_machine(&stage).await?;
     if let Some(jobs) = request.reading {
         report::print_reading(&reading::measure(&stage, jobs).await?);
+        return stage.strike().await;
+    }
+    if request.latency {
+        report::print_latency(&latency::measure(&stage, request.seconds).await?);
+        return stage.strike().await;
+    }
+    if request.drain {
+        report::print_drain(&drain::measure(&stage).await?);
         return stage.strike().await;
     }
     let mut lines = Vec::new();

@@ -6,7 +6,7 @@ use anyhow::Result;
 use millrace::database::connect;
 
 use crate::load::{Face, Line, Stage};
-use crate::reading;
+use crate::{drain, latency, reading};
 
 /// Describes the machine and the server, without which no figure means anything.
 pub async fn print_machine(stage: &Stage) -> Result<()> {
@@ -67,6 +67,50 @@ pub fn print_reading(lines: &[reading::Line]) {
             line.name, line.rows, line.pages
         );
     }
+}
+
+/// From the instant that the database gave a job as enqueued to the one at which its channel's drain had claimed it, and to the one at which its outcome was
+/// reported; the handler, which does nothing, is called between these two. In milliseconds.
+pub fn print_latency(lines: &[latency::Line]) {
+    println!("| enqueues/s | jobs | runs | to its claim p50 / p99 | to its end p50 / p99 |");
+    println!("| ---: | ---: | ---: | ---: | ---: |");
+    for line in lines {
+        let both =
+            [&line.claimed, &line.ended].map(|l| format!("{} / {}", at(l, 0.50), at(l, 0.99)));
+        let (rate, jobs, runs) = (line.rate, line.claimed.len(), line.runs);
+        println!("| {rate} | {jobs} | {runs} | {} |", both.join(" | "));
+    }
+}
+
+/// Jobs/s are the median of the rounds. What composition costs is seen better in the calls alone than in the difference of two drains, which is mostly noise.
+pub fn print_drain((lines, seam): &(Vec<drain::Line>, drain::Seam)) {
+    println!("| concurrency | through | jobs/s (least to most) | to SQL |");
+    println!("| ---: | --- | ---: | ---: |");
+    let median = |line: &drain::Line| line.jobs_per_second[line.jobs_per_second.len() / 2];
+    let rate = |way, concurrency| {
+        let of = |line: &&drain::Line| line.way == way && line.concurrency == concurrency;
+        lines.iter().find(of).map_or(f64::NAN, median)
+    };
+    for line in lines {
+        let (least, most) = (
+            line.jobs_per_second[0],
+            line.jobs_per_second[line.jobs_per_second.len() - 1],
+        );
+        let to_sql = median(line) / rate(drain::Way::Sql, line.concurrency);
+        println!(
+            "| {} | {} | {:.0} ({least:.0} to {most:.0}) | {to_sql:.2} |",
+            line.concurrency,
+            line.way.name(),
+            median(line)
+        );
+    }
+    println!();
+    let microseconds = |time: Duration| time.as_secs_f64() * 1e6;
+    println!(
+        "a call of the handler: {:.1} µs across the seam, {:.1} µs linked in",
+        microseconds(seam.across),
+        microseconds(seam.within)
+    );
 }
 
 fn at(sorted: &[Duration], share: f64) -> String {

@@ -113,6 +113,11 @@ impl App {
         self.server.shutdown().await;
     }
 
+    /// Ends the server at once, with whatever it has in hand, and gives the database back.
+    pub fn cut_off(self) -> Database {
+        self.database
+    }
+
     /// The server itself.
     pub fn server(&self) -> &Server {
         &self.server

@@ -3,6 +3,8 @@
 
 pub mod api;
 pub mod app;
+pub mod channel;
+pub mod channel_manifest;
 pub mod database;
 pub mod deadline;
 pub mod document;
@@ -11,8 +13,11 @@ pub mod issuer;
 pub mod keys;
 pub mod local_store;
 pub mod program;
+pub mod provider;
+pub mod providers;
 pub mod queue;
 pub mod routes;
 pub mod scope;
 pub mod scratch;
 pub mod sse;
+mod wire;

@@ -24,6 +24,8 @@ pub struct Claimed {
     pub priority: i32,
     pub attempt: i32,
     pub max_attempts: i32,
+    /// An earlier attempt ended without a word about what it had done.
+    pub resumed: bool,
     pub worker: String,
 }
 
@@ -37,6 +39,8 @@ pub struct Want<'a> {
     pub type_prefix: Option<&'a str>,
     /// The lease's length in seconds; none follows the job, then the queue.
     pub lease: Option<f64>,
+    /// A job whose last attempt was lost is to come alone.
+    pub isolate: bool,
 }
 
 impl<'a> Want<'a> {
@@ -49,6 +53,7 @@ impl<'a> Want<'a> {
             job_type: None,
             type_prefix: None,
             lease: None,
+            isolate: false,
         }
     }
 }
@@ -57,9 +62,9 @@ impl<'a> Want<'a> {
 pub async fn try_claim(client: &Client, want: Want<'_>) -> Result<Vec<Claimed>, Error> {
     let rows = client
         .query(
-            "select job_id, lease_id, job_type, priority, attempt, max_attempts from millrace.claim(queue => $1, worker => $2, \
-             max_jobs => $3, type => $4, type_prefix => $5, lease => make_interval(secs => $6))",
-            &[&want.queue, &want.worker, &want.max_jobs, &want.job_type, &want.type_prefix, &want.lease],
+            "select job_id, lease_id, job_type, priority, attempt, max_attempts, resumed from millrace.claim(queue => $1, worker => $2, \
+             max_jobs => $3, type => $4, type_prefix => $5, lease => make_interval(secs => $6), isolate => $7)",
+            &[&want.queue, &want.worker, &want.max_jobs, &want.job_type, &want.type_prefix, &want.lease, &want.isolate],
         )
         .await?;
     let claimed = rows.iter().map(|row| Claimed {
@@ -69,6 +74,7 @@ pub async fn try_claim(client: &Client, want: Want<'_>) -> Result<Vec<Claimed>, 
         priority: row.get(3),
         attempt: row.get(4),
         max_attempts: row.get(5),
+        resumed: row.get(6),
         worker: want.worker.to_owned(),
     });
     Ok(claimed.collect())
@@ -117,6 +123,8 @@ pub enum Outcome {
     Permanent,
     /// Failed, again after so many seconds.
     RetryAfter(f64),
+    /// Not tried at all; due again after so many seconds.
+    Postponed(f64),
 }
 
 impl Outcome {
@@ -126,6 +134,7 @@ impl Outcome {
         match self {
             Self::Permanent => report["permanent"] = json!(true),
             Self::RetryAfter(seconds) => report["retry_after_seconds"] = json!(seconds),
+            Self::Postponed(seconds) => report["postponed_seconds"] = json!(seconds),
             Self::Succeeded | Self::Failed => {}
         }
         report
@@ -134,15 +143,15 @@ impl Outcome {
 
 /// Reports under `lease` through the typed function.
 pub async fn report(client: &Client, lease: &Claimed, outcome: Outcome) -> Result<(), Error> {
-    let retry_after = if let Outcome::RetryAfter(seconds) = outcome {
-        Some(seconds)
-    } else {
-        None
+    let (retry_after, postponed) = match outcome {
+        Outcome::RetryAfter(seconds) => (Some(seconds), None),
+        Outcome::Postponed(seconds) => (None, Some(seconds)),
+        Outcome::Succeeded | Outcome::Failed | Outcome::Permanent => (None, None),
     };
     client
         .execute(
             "select millrace.report(job_id => $1, lease_id => $2, worker => $3, succeeded => $4, \
-             retry_after => make_interval(secs => $5), permanent => $6)",
+             retry_after => make_interval(secs => $5), permanent => $6, postponed => make_interval(secs => $7))",
             &[
                 &lease.job_id,
                 &lease.lease_id,
@@ -150,6 +159,7 @@ pub async fn report(client: &Client, lease: &Claimed, outcome: Outcome) -> Resul
                 &(outcome == Outcome::Succeeded),
                 &retry_after,
                 &(outcome == Outcome::Permanent),
+                &postponed,
             ],
         )
         .await?;

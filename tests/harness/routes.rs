@@ -42,6 +42,10 @@ pub fn all() -> Vec<Route> {
         answer: (404, "job_not_found"),
         ..get(path, "read")
     };
+    let unknown_preview = |path| Route {
+        answer: (404, "preview_not_found"),
+        ..get(path, "read")
+    };
     vec![
         post(
             "/api/collab/task.assign",
@@ -75,6 +79,17 @@ pub fn all() -> Vec<Route> {
         },
         get("/api/collab/metrics/overview", "read"),
         get("/metrics", "metrics"),
+        get("/channels/email", "read"),
+        get("/channels/sms", "read"),
+        get("/channels/webhook", "read"),
+        get("/channels/calendar", "read"),
+        post("/channels/email", "tick", Value::Null),
+        post("/channels/sms", "tick", Value::Null),
+        post("/channels/webhook", "tick", Value::Null),
+        post("/channels/calendar", "tick", Value::Null),
+        get("/preview", "read"),
+        unknown_preview("/preview/{jobId}"),
+        unknown_preview("/preview/{jobId}/html"),
         get("/functions/v1/dlq-list", "read"),
         Route {
             answer: (404, "dead_letter_not_found"),

@@ -27,11 +27,11 @@ async fn every_field_reaches_the_job() {
     let app = App::start().await;
     let task = json!({
         "type": "browser.run", "executorId": "ключ-🦀", "payload": {"a": null, "b": [null, 1]}, "idempotencyKey": "k", "priority": 20,
-        "concurrencyKey": "c", "maxAttempts": 7
+        "concurrencyKey": "c", "limitKey": "l", "maxAttempts": 7
     });
     let answer = app.api.assign(task).await.ok();
     assert_eq!(answer["queued"], true);
-    let sql = "select j.type, q.name, j.payload::text, j.idempotency_key, j.priority, j.concurrency_key, j.max_attempts \
+    let sql = "select j.type, q.name, j.payload::text, j.idempotency_key, j.priority, j.concurrency_key, j.max_attempts, j.limit_key \
                from millrace.job j join millrace.queue q on q.id = j.queue_id where j.id = millrace.job_id($1::text::uuid)";
     let row = app.database.one(sql, &[&answer["jobId"].as_str()]).await;
     let text = |index: usize| row.get::<_, String>(index);
@@ -48,6 +48,7 @@ async fn every_field_reaches_the_job() {
         )
     );
     assert_eq!((row.get::<_, i16>(4), row.get::<_, i32>(6)), (20, 7));
+    assert_eq!(text(7), "l");
 }
 
 #[tokio::test]
@@ -227,6 +228,10 @@ async fn a_bad_field_is_named() {
         (
             "concurrencyKey",
             vec![json!(" "), json!(long), json!(nul), json!({})],
+        ),
+        (
+            "limitKey",
+            vec![json!(" "), json!(long), json!(nul), json!(1)],
         ),
         (
             "priority",

@@ -28,7 +28,7 @@ fn are_installed(test: &str) -> bool {
 }
 
 /// Whether PyPI's packages are there; if they can't be, prints why this test does nothing.
-fn are_installed_from_pypi(test: &str) -> bool {
+pub(crate) fn are_installed_from_pypi(test: &str) -> bool {
     is_there(
         test,
         ".venv/requirements.txt",

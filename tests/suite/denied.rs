@@ -211,6 +211,47 @@ fn needed_by(component: &str) -> (Vec<&'static str>, BTreeSet<String>) {
             "cors_allow_origin",
         ],
         "dlq-list" | "dlq-retry" => &["cors_allow_origin"],
+        "channel-email" => &[
+            "aws_access_key_id",
+            "aws_region",
+            "aws_secret_access_key",
+            "aws_session_token",
+            "email_ambiguous",
+            "email_host",
+            "email_provider",
+            "email_url",
+            "mailgun_api_key",
+            "mailgun_domain",
+            "postmark_message_stream",
+            "postmark_server_token",
+            "resend_api_key",
+            "sendgrid_api_key",
+            "ses_configuration_set",
+            "wake_key",
+            "wake_url",
+        ],
+        "channel-sms" => &[
+            "messagebird_access_key",
+            "sms_ambiguous",
+            "sms_from",
+            "sms_host",
+            "sms_provider",
+            "sms_url",
+            "twilio_account_sid",
+            "twilio_auth_token",
+            "vonage_api_key",
+            "vonage_api_secret",
+            "wake_key",
+            "wake_url",
+        ],
+        "channel-webhook" => &[
+            "wake_key",
+            "wake_url",
+            "webhook_allow_http",
+            "webhook_allow_private",
+            "webhook_mode",
+            "webhook_timeout_seconds",
+        ],
         "sign-artifact" => &[
             "artifact_buckets",
             "artifact_signing_key",
@@ -235,12 +276,50 @@ fn needed_by(component: &str) -> (Vec<&'static str>, BTreeSet<String>) {
     if component == "cron-enqueue" {
         hosts.push("{{ alert_webhook_host }}");
     }
+    match component {
+        "channel-email" => hosts.extend(["{{ wake_host }}", "{{ email_host }}"]),
+        "channel-sms" => hosts.extend(["{{ wake_host }}", "{{ sms_host }}"]),
+        _ => (),
+    }
+    // It calls whatever URL a job names.
+    if component == "channel-webhook" {
+        hosts.extend([
+            "{{ wake_host }}",
+            "https://*:*",
+            "http://*:*",
+            "{{ webhook_private_host }}",
+        ]);
+    }
+    let drains: &[&str] = match component.starts_with("channel-") {
+        true => &[
+            "concurrency",
+            "job_seconds",
+            "lease_seconds",
+            "queue",
+            "run_seconds",
+        ],
+        false => &[],
+    };
+    // They enqueue, and wake the channels that have something due then.
+    let enqueues = ["assign", "cron-enqueue", "dlq-retry", "rpc"].contains(&component);
+    if enqueues {
+        hosts.push("{{ wake_host }}");
+    }
+    let wakes: &[&str] = match enqueues {
+        true => &["channels", "wake_key", "wake_url"],
+        false => &[],
+    };
     let calls: &[&str] = match component {
         // It needs a connection: it is what a PostgREST would be.
         "rpc" => &["database_url"],
         _ => &CALLS_THE_DATABASE,
     };
-    let all = ASKS_WHO.iter().chain(own).chain(calls);
+    let all = ASKS_WHO
+        .iter()
+        .chain(own)
+        .chain(calls)
+        .chain(wakes)
+        .chain(drains);
     (hosts, all.map(|name| (*name).to_owned()).collect())
 }
 

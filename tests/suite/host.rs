@@ -1,7 +1,9 @@
 //! What the host makes of components that misbehave, and what it lets them see and reach. The components are those
 //! of `tests/fixtures`; each test serves a manifest of its own.
 
+mod composition;
 mod files;
+mod neighbours;
 mod postgres;
 
 use std::collections::BTreeMap;

@@ -57,8 +57,8 @@ async fn a_message_comes_with_its_job() {
         .all("select to_jsonb(m) from comms.email_message m", &[])
         .await;
     let expected = json!({
-        "id": 1, "from_address": "from@example.com", "to_address": "to@example.com", "subject": "Hello", "html": "<p>Hello</p>", "job_id": 1,
-        "created_at": "2030-05-01T12:00:00+00:00"
+        "id": 1, "from_address": "from@example.com", "to_address": "to@example.com", "subject": "Hello", "html": "<p>Hello</p>",
+        "text": null, "reply_to": null, "job_id": 1, "created_at": "2030-05-01T12:00:00+00:00"
     });
     assert_eq!(rows[0].get::<_, Value>(0), expected);
     let jobs = database

@@ -328,7 +328,7 @@ async fn a_scrape_tells_how_a_queue_is() {
         .await
         .ok();
     database
-        .run("select millrace.pause('idle'); select millrace.configure_queue('idle', concurrency_limit => 3)")
+        .run("select millrace.pause('idle'); select millrace.configure_queue('idle', concurrency_limit => 3, rate_limit => 40, rate_interval => '1 hour')")
         .await;
     let scrape = Scrape::of(&app).await;
     let age = "millrace_queue_oldest_ready_age_seconds";
@@ -354,6 +354,9 @@ async fn a_scrape_tells_how_a_queue_is() {
         scrape.value("millrace_queue_concurrency_limit", &[("queue", "idle")]),
         3.0
     );
+    for family in ["millrace_queue_rate_limit", "millrace_queue_rate_tokens"] {
+        assert_eq!(scrape.value(family, &[("queue", "idle")]), 40.0);
+    }
     let limited = scrape
         .samples
         .keys()

@@ -46,11 +46,13 @@ impl Run<'_> {
                 max_jobs,
                 filter,
                 lease,
+                isolate,
             } => {
                 let mut want = Want::any(queue, worker, *max_jobs);
                 #[allow(clippy::cast_precision_loss)] // small whole numbers
                 let seconds = lease.map(|seconds| seconds as f64);
                 want.lease = seconds;
+                want.isolate = *isolate;
                 match filter {
                     Filter::Any => {}
                     Filter::Type(name) => want.job_type = Some(name),
@@ -60,7 +62,7 @@ impl Run<'_> {
                     .await
                     .map_err(|e| explain(&e))?;
                 self.model
-                    .claim(queue, *max_jobs, *filter, *lease, &claimed)
+                    .claim(queue, *max_jobs, *filter, *lease, *isolate, &claimed)
             }
             Operation::Report {
                 pick,
@@ -148,6 +150,7 @@ impl Run<'_> {
             priority: 0,
             attempt: 0,
             max_attempts: 0,
+            resumed: false,
             worker: "ann".to_owned(),
         };
         let mut lease = recent(&self.model.leases, pick).cloned().unwrap_or(none);
@@ -280,8 +283,8 @@ impl Run<'_> {
         self.sql
             .execute(
                 "select millrace.configure_queue($1, max_attempts => $2, backoff => $3, backoff_base => make_interval(secs => $4), \
-                 backoff_cap => make_interval(secs => $5), lease => make_interval(secs => $6), concurrency_limit => $7)",
-                &[&queue, &settings.max_attempts, &backoff, &base, &cap, &lease, &settings.limit],
+                 backoff_cap => make_interval(secs => $5), lease => make_interval(secs => $6), concurrency_limit => $7, key_concurrency => $8)",
+                &[&queue, &settings.max_attempts, &backoff, &base, &cap, &lease, &settings.limit, &settings.key_concurrency],
             )
             .await
             .map_err(|e| explain(&e))?;
@@ -458,8 +461,38 @@ fn the_model_notices_broken_rules() {
         ),
         (
             "millrace.pass_on_slots(bigint[])",
-            "order by p.job_id limit 1",
-            "order by p.job_id desc limit 1",
+            "order by p.job_id limit greatest",
+            "order by p.job_id desc limit greatest",
+        ),
+        (
+            "millrace.pass_on_slots(bigint[])",
+            "q.key_concurrency - cardinality(s.stay)",
+            "1 - cardinality(s.stay)",
+        ),
+        (
+            "millrace.join_holders(millrace.request[])",
+            "where not exists (select from millrace.parked",
+            "where true or not exists (select from millrace.parked",
+        ),
+        (
+            "millrace.turn_of_alone(integer,text,text)",
+            "v_heads[1] and",
+            "",
+        ),
+        (
+            "millrace.settle(millrace.ended[])",
+            "e.attempt - (e.next = 'postponed')::int",
+            "e.attempt",
+        ),
+        (
+            "millrace.settle(millrace.ended[])",
+            "when 'postponed' then e.lane_id",
+            "when 'postponed' then j.lane_id",
+        ),
+        (
+            "millrace.settle(millrace.ended[])",
+            "e.resumed or e.outcome = 'lease_expired'",
+            "e.outcome = 'lease_expired'",
         ),
         (
             "millrace.cancel(bigint)",
@@ -472,7 +505,7 @@ fn the_model_notices_broken_rules() {
             "",
         ),
         (
-            "millrace.claim(text,text,integer,text,text,interval)",
+            "millrace.claim(text,text,integer,text,text,interval,boolean)",
             "v_queue.paused_at is not null",
             "false",
         ),

@@ -23,7 +23,7 @@ async fn fill(database: &Database, jobs: i64) {
 }
 
 /// Runs `sql` and returns the pages it touched.
-async fn buffers(client: &Client, sql: &str) -> i64 {
+pub async fn buffers(client: &Client, sql: &str) -> i64 {
     let row = client
         .query_one(
             &format!("explain (analyze, buffers, timing off, format json) {sql}"),
@@ -37,7 +37,7 @@ async fn buffers(client: &Client, sql: &str) -> i64 {
 }
 
 /// The least of three runs: what a statement needs once its session has its plans and catalogue, and nobody tends.
-async fn least(client: &Client, sql: &str) -> i64 {
+pub async fn least(client: &Client, sql: &str) -> i64 {
     let mut least = i64::MAX;
     for _ in 0..3 {
         least = least.min(buffers(client, sql).await);

@@ -93,9 +93,9 @@ fn answer(said: Result<(), Error>) -> String {
 async fn assert_keys_are_held(database: &Database) {
     let wrong = database
         .all(
-            "select s.key, s.job_id from millrace.concurrency_slot s
-              where not exists (select from millrace.ready r where r.job_id = s.job_id)
-                and not exists (select from millrace.lease e where e.job_id = s.job_id)
+            "select s.key, h.job_id from millrace.concurrency_slot s cross join lateral unnest(s.holders) as h (job_id)
+              where not exists (select from millrace.ready r where r.job_id = h.job_id)
+                and not exists (select from millrace.lease e where e.job_id = h.job_id)
              union all
              select p.key, p.job_id from millrace.parked p
               where not exists (select from millrace.concurrency_slot s where s.queue_id = p.queue_id and s.key = p.key)",

@@ -5,7 +5,7 @@ use crate::build;
 use crate::command::{Outcome, run, step};
 
 /// The tests that ask an application over HTTP, whatever it is that answers.
-const OVER_HTTP: [&str; 26] = [
+const OVER_HTTP: [&str; 32] = [
     "alerts::",
     "api_keys::",
     "artifacts::",
@@ -20,10 +20,15 @@ const OVER_HTTP: [&str; 26] = [
     "database_gone::a_database_that_is_gone",
     "database_gone::a_stream_ends",
     "dead_letters::",
+    "deliveries::outcomes",
+    "deliveries::previews",
+    "deliveries::suppression",
+    "drain::",
     "health::",
     "jobs::",
     "jwks::",
     "metrics::",
+    "preview::",
     "recent::",
     "replays::",
     "result::",
@@ -31,14 +36,19 @@ const OVER_HTTP: [&str; 26] = [
     "stream::",
     "traces::",
     "verification::",
+    "webhook::",
     "workers::",
 ];
 
 /// What asks one too, but is left out here, and why.
-const LEFT_OUT: [(&str, &str); 7] = [
+const LEFT_OUT: [(&str, &str); 8] = [
     (
         "clients::rpc, rpc, seeds, openapi::examples",
         "/rpc needs a connection, since it is what a PostgREST would be",
+    ),
+    (
+        "deliveries::configuration, faults, impossible, templates",
+        "what they are about happens before the database is asked, or after",
     ),
     (
         "denied",

@@ -3,7 +3,7 @@
 use millrace_contract::task::{Task, Tasks};
 use millrace_kit::auth::Scope;
 use millrace_kit::parse::OneOrMany;
-use millrace_kit::{Answer, Problem, Reply, database, parse, reply, request, trace, variable};
+use millrace_kit::{Answer, Problem, Reply, database, parse, reply, request, trace, variable, wake};
 use spin_sdk::http::Request;
 use spin_sdk::http_service;
 
@@ -26,5 +26,7 @@ async fn assign(request: Request) -> Result<Answer, Problem> {
         (_, None) => {}
     }
 
-    database::call(&caller, "collab_assign", &assign).await
+    let answer = database::call(&caller, "collab_assign", &assign).await?;
+    wake::channels();
+    Ok(answer)
 }

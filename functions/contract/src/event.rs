@@ -36,6 +36,8 @@ pub enum EventType {
     LeaseExpired,
     /// A person had it queued again, or made a new job of its dead letter.
     Replayed,
+    /// Its worker gave it back untried, for later; the attempt does not count.
+    Postponed,
 }
 
 /// Which events a stream is to bring. One of `jobId` and `executorId` is given, not both.

@@ -65,6 +65,8 @@ pub struct JobHead {
     idempotency_key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     concurrency_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit_key: Option<String>,
     /// The trace that it belongs to (W3C Trace Context).
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<String>,

@@ -7,6 +7,7 @@
 //! In requests JSON `null` counts as an absent field, unless the type says that it is refused; in answers a field that is absent is never `null`, unless its type says so.
 
 pub mod artifact;
+pub mod channel;
 pub mod claim;
 pub mod dead_letter;
 pub mod event;
@@ -14,6 +15,7 @@ pub mod health;
 pub mod job;
 pub mod metrics;
 pub mod outcome;
+pub mod preview;
 pub mod problem;
 pub mod round;
 pub mod signing;

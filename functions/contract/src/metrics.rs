@@ -37,6 +37,33 @@ pub struct Metrics {
     pub queues: Vec<QueueMetrics>,
 }
 
+/// What the channels' providers came to: beside [`Metrics`] in the same answer.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ChannelMetrics {
+    pub breakers: Vec<BreakerMetrics>,
+    pub calendar: Vec<CalendarMetrics>,
+}
+
+/// A circuit breaker, or all of those below one (`google/*`) together.
+#[derive(Debug, Deserialize)]
+pub struct BreakerMetrics {
+    pub breaker: String,
+    /// How many of them nobody passes now.
+    pub open: i64,
+    pub failures: i64,
+    pub opened: i64,
+    pub probes: i64,
+}
+
+/// How often an operation of the calendar outbox came to an outcome.
+#[derive(Debug, Deserialize)]
+pub struct CalendarMetrics {
+    pub operation: String,
+    pub outcome: String,
+    pub n: i64,
+}
+
 /// One queue.
 #[derive(Debug, Deserialize)]
 pub struct QueueMetrics {
@@ -44,6 +71,11 @@ pub struct QueueMetrics {
     pub paused: bool,
     /// How many jobs may run at once, if that is limited.
     pub concurrency_limit: Option<i64>,
+    /// How many may start in an interval, if that is limited, and how many may now.
+    pub rate_limit: Option<i64>,
+    pub tokens: Option<i64>,
+    /// Nothing of it starts for now.
+    pub held: bool,
     pub queued: i64,
     pub running: i64,
     pub succeeded: i64,
@@ -72,6 +104,7 @@ pub struct Totals {
     pub retry_scheduled: i64,
     pub dead_lettered: i64,
     pub lease_expired: i64,
+    pub postponed: i64,
     pub cancelled: i64,
     pub retried: i64,
     pub replayed: i64,

@@ -44,9 +44,12 @@ struct Draft {
     /// When the job is due; not together with `delaySeconds`.
     #[serde(skip_serializing_if = "Option::is_none")]
     run_at: Option<Instant>,
-    /// At most one job of a key runs at a time.
+    /// At most one job of a key runs at a time, or as many as the queue says.
     #[serde(skip_serializing_if = "Option::is_none")]
     concurrency_key: Option<Text<200>>,
+    /// The key whose rate limit its starts count against, where the queue has limits for keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit_key: Option<Text<200>>,
     /// How often it is tried; what the queue says if it is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_attempts: Option<Int<1, 1000>>,
@@ -117,7 +120,7 @@ mod tests {
     fn a_task_goes_on_as_it_came() {
         let fields = concat!(
             r#","payload":{"n":12345678901234567890,"d":1.10},"idempotencyKey":"k","priority":-100"#,
-            r#","delaySeconds":0,"concurrencyKey":"c","maxAttempts":1000"#
+            r#","delaySeconds":0,"concurrencyKey":"c","limitKey":"l","maxAttempts":1000"#
         );
         let expected = format!(r#"{{"type":"t","executorId":"e"{fields}}}"#);
         assert_eq!(parse(fields), Ok(expected));

@@ -1,15 +1,11 @@
 //! The variables that say where alerts go and in which form. An error names the variable, never its value.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use http::Uri;
+use millrace_kit::webhook::Secret;
 use millrace_kit::{Problem, variable};
 
 use crate::message::Format;
-use crate::webhook::{Secret, Webhook};
-
-/// How many bytes a secret has (Standard Webhooks).
-const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+use crate::webhook::Webhook;
 
 /// The webhook that is configured, if one is.
 ///
@@ -30,7 +26,8 @@ pub async fn webhook() -> Result<Option<Webhook>, Problem> {
             ));
         }
     };
-    let secrets = secrets(&variable::get("alert_webhook_secret").await?)
+    // Several with spaces between them, while one takes the place of another.
+    let secrets = Secret::parse_all(&variable::get("alert_webhook_secret").await?)
         .map_err(|why| variable::wrong("alert_webhook_secret", why))?;
     let uri = uri(url.trim()).map_err(|why| variable::wrong("alert_webhook_url", why))?;
     Ok(Some(Webhook {
@@ -61,23 +58,6 @@ fn uri(text: &str) -> Result<Uri, &'static str> {
     }
 }
 
-/// `whsec_…`, or several with spaces between them while one takes the place of another: each makes a signature.
-fn secrets(text: &str) -> Result<Vec<Secret>, &'static str> {
-    let secret = |word: &str| {
-        let encoded = word
-            .strip_prefix("whsec_")
-            .ok_or("does not begin with whsec_")?;
-        let key = STANDARD
-            .decode(encoded)
-            .map_err(|_| "is not base64 after whsec_")?;
-        match SECRET_BYTES.contains(&key.len()) {
-            true => Ok(Secret(key)),
-            false => Err("has fewer than 24 or more than 64 bytes"),
-        }
-    };
-    text.split_whitespace().map(secret).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,23 +75,6 @@ mod tests {
             "https://:word@hooks.example",
         ] {
             assert!(uri(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_secret_is_whsec_and_base64_of_24_to_64_bytes() {
-        let good = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-        assert_eq!(secrets(good).unwrap().len(), 1);
-        assert_eq!(secrets(&format!(" {good}  {good} ")).unwrap().len(), 2);
-        assert!(secrets("").unwrap().is_empty());
-        for bad in [
-            "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-            "whsec_",
-            "whsec_c2hvcnQ=",
-            "whsec_!",
-            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaS",
-        ] {
-            assert!(secrets(bad).is_err(), "{bad}");
         }
     }
 }

@@ -15,7 +15,7 @@ use http::header::RETRY_AFTER;
 use millrace_contract::round::{Alerts, Housekeeping, Round, Schedules};
 use millrace_kit::auth::{Caller, Scope};
 use millrace_kit::database::Nothing;
-use millrace_kit::{Answer, Problem, Reply, cors, database, log, variable};
+use millrace_kit::{Answer, Problem, Reply, cors, database, log, variable, wake};
 use serde::de::DeserializeOwned;
 use spin_sdk::http::Request;
 use spin_sdk::http_service;
@@ -37,6 +37,8 @@ async fn round(request: Request) -> Result<Answer, Problem> {
     let schedules = enqueue_due(&caller, begin).await;
     let housekeeping = call(&caller, "housekeep", &Nothing {}).await;
     let alerts = alerts::round(&caller, begin).await;
+    // Whatever part failed: it is here that a wake-up which was lost is made good.
+    wake::channels();
     answer(schedules, housekeeping, alerts)
 }
 

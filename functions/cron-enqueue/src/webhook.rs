@@ -2,17 +2,14 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use chrono::DateTime;
-use hmac::{Hmac, Mac};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, RETRY_AFTER, USER_AGENT};
 use http::{Request, StatusCode, Uri};
 use http_body_util::Full;
 use millrace_kit::log;
 use millrace_kit::outbound::{Bounds, Broken, ask};
-use sha2::Sha256;
+use millrace_kit::webhook::{Secret, signatures};
 
 use crate::message::{Format, Message};
 
@@ -31,9 +28,6 @@ pub struct Webhook {
     pub format: Format,
     pub secrets: Vec<Secret>,
 }
-
-/// A key that messages are signed with.
-pub struct Secret(pub Vec<u8>);
 
 /// What became of a message.
 #[derive(Debug, PartialEq, Eq)]
@@ -85,20 +79,6 @@ impl Webhook {
 
 fn again(why: &str) -> Outcome {
     Outcome::Again(format!("the webhook {why}"), None)
-}
-
-/// The value of `webhook-signature`: the signatures with all secrets, over id, time and body.
-fn signatures(secrets: &[Secret], id: &str, now: u64, body: &str) -> String {
-    let signature = |Secret(key): &Secret| {
-        let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
-        mac.update(format!("{id}.{now}.{body}").as_bytes());
-        Some(format!(
-            "v1,{}",
-            STANDARD.encode(mac.finalize().into_bytes())
-        ))
-    };
-    let all: Vec<String> = secrets.iter().filter_map(signature).collect();
-    all.join(" ")
 }
 
 /// 2xx is taken. A status that finds fault with the message itself is a refusal for good; whatever else may pass, such as a 404 while the

@@ -2,7 +2,7 @@
 
 use millrace_contract::dead_letter::Retry;
 use millrace_kit::auth::Scope;
-use millrace_kit::{Answer, Problem, Reply, cors, database, parse, request, variable};
+use millrace_kit::{Answer, Problem, Reply, cors, database, parse, request, variable, wake};
 use spin_sdk::http::Request;
 use spin_sdk::http_service;
 
@@ -19,5 +19,7 @@ async fn retry(request: Request) -> Result<Answer, Problem> {
     let body = request::json_body(&head.headers, body).await?;
     let retry: Retry = parse::object(&body)?;
 
-    database::call(&caller, "collab_dlq_retry", &retry).await
+    let answer = database::call(&caller, "collab_dlq_retry", &retry).await?;
+    wake::channels();
+    Ok(answer)
 }

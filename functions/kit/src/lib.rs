@@ -26,5 +26,7 @@ mod signature;
 pub mod token;
 pub mod trace;
 pub mod variable;
+pub mod wake;
+pub mod webhook;
 
 pub use answer::{Answer, Problem, Reply, reply};

@@ -22,22 +22,29 @@ pub struct Bounds {
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Broken {
-    /// The component may not call that host.
+    /// The component may not call that host, or the address that its name leads to.
     Denied,
-    /// Nobody answers there.
+    /// Nobody answers there: there was no connection, so nothing of the request has left.
     Unreachable,
     /// It takes longer than it may.
     TooSlow,
-    /// It ended in the middle.
+    /// The connection ended before the answer was whole, or before it began.
     BrokenOff,
     /// It has more bytes than it may.
     TooLong,
 }
 
+impl Broken {
+    /// Whether what was asked for may have been done all the same: the request, or some of it, may have arrived.
+    pub fn may_have_acted(self) -> bool {
+        !matches!(self, Self::Denied | Self::Unreachable)
+    }
+}
+
 /// Sends a request and reads the answer whole.
 ///
 /// # Errors
-/// Why there is none. Whatever has been sent may have been done all the same, unless it is [`Broken::Denied`].
+/// Why there is none. What was asked for may have been done all the same if [`Broken::may_have_acted`].
 pub async fn ask(
     request: Request<Full<Bytes>>,
     bounds: Bounds,
@@ -51,10 +58,37 @@ pub async fn ask(
     asked.await.unwrap_or(Err(Broken::TooSlow))
 }
 
+/// Sends a request and reads the answer's head alone, for callers to whom only that matters; its body is left where it is.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn head(request: Request<Full<Bytes>>, time: Duration) -> Result<Response<()>, Broken> {
+    let asked = within(time, async {
+        let answer = spin_sdk::http::send(request).await;
+        Ok(answer.map_err(unanswered)?.map(drop))
+    });
+    asked.await.unwrap_or(Err(Broken::TooSlow))
+}
+
+/// What the host's error says about the request: only those that come before there is a connection prove that nothing left.
 fn unanswered(error: ErrorCode) -> Broken {
     match error {
-        ErrorCode::HttpRequestDenied => Broken::Denied,
-        _ => Broken::Unreachable,
+        ErrorCode::HttpRequestDenied | ErrorCode::DestinationIpProhibited => Broken::Denied,
+        ErrorCode::DnsTimeout
+        | ErrorCode::DnsError(_)
+        | ErrorCode::DestinationNotFound
+        | ErrorCode::DestinationUnavailable
+        | ErrorCode::DestinationIpUnroutable
+        | ErrorCode::ConnectionRefused
+        | ErrorCode::ConnectionTimeout
+        | ErrorCode::ConnectionLimitReached
+        | ErrorCode::TlsProtocolError
+        | ErrorCode::TlsCertificateError
+        | ErrorCode::HttpRequestUriInvalid => Broken::Unreachable,
+        ErrorCode::ConnectionReadTimeout
+        | ErrorCode::ConnectionWriteTimeout
+        | ErrorCode::HttpResponseTimeout => Broken::TooSlow,
+        _ => Broken::BrokenOff,
     }
 }
 
@@ -86,4 +120,32 @@ async fn whole<B: Body>(body: B, length: usize) -> Result<Vec<u8>, Broken> {
         }
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_comes_before_the_connection_proves_that_nothing_left() {
+        for (error, broken) in [
+            (ErrorCode::HttpRequestDenied, Broken::Denied),
+            (ErrorCode::ConnectionRefused, Broken::Unreachable),
+            (ErrorCode::ConnectionTimeout, Broken::Unreachable),
+            (ErrorCode::TlsCertificateError, Broken::Unreachable),
+        ] {
+            assert_eq!(unanswered(error), broken);
+            assert!(!broken.may_have_acted());
+        }
+        for (error, broken) in [
+            (ErrorCode::ConnectionTerminated, Broken::BrokenOff),
+            (ErrorCode::HttpProtocolError, Broken::BrokenOff),
+            (ErrorCode::InternalError(None), Broken::BrokenOff),
+            (ErrorCode::ConnectionReadTimeout, Broken::TooSlow),
+        ] {
+            assert_eq!(unanswered(error), broken);
+            assert!(broken.may_have_acted());
+        }
+        assert!(Broken::TooLong.may_have_acted());
+    }
 }

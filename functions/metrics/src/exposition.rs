@@ -44,7 +44,7 @@ type Family = (
     fn(&QueueMetrics) -> Samples,
 );
 
-const FAMILIES: [Family; 12] = [
+const FAMILIES: [Family; 15] = [
     (
         "millrace_queue_jobs",
         "gauge",
@@ -81,6 +81,24 @@ const FAMILIES: [Family; 12] = [
         |q| q.concurrency_limit.map_or_else(Vec::new, one),
     ),
     (
+        "millrace_queue_rate_limit",
+        "gauge",
+        "How many jobs of the queue may start in its interval, where that is limited.",
+        |q| q.rate_limit.map_or_else(Vec::new, one),
+    ),
+    (
+        "millrace_queue_rate_tokens",
+        "gauge",
+        "How many of those may start now.",
+        |q| q.tokens.map_or_else(Vec::new, one),
+    ),
+    (
+        "millrace_queue_held",
+        "gauge",
+        "Whether nothing of the queue starts before some instant.",
+        |q| one(q.held.into()),
+    ),
+    (
         "millrace_dead_letters",
         "gauge",
         "Dead letters that were not retried.",
@@ -115,6 +133,7 @@ const FAMILIES: [Family; 12] = [
                     ("succeeded", q.totals.succeeded),
                     ("retry_scheduled", q.totals.retry_scheduled),
                     ("dead_lettered", q.totals.dead_lettered),
+                    ("postponed", q.totals.postponed),
                 ],
             )
         },
@@ -171,7 +190,7 @@ fn by<const N: usize>(label: &'static str, values: [(&'static str, i64); N]) -> 
         .collect()
 }
 
-fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+pub(crate) fn head(text: &mut String, name: &str, kind: &str, help: &str) {
     line(
         text,
         format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"),
@@ -209,13 +228,13 @@ fn buckets(text: &mut String, name: &str, queue: &str, bounds: &[f64], histogram
     );
 }
 
-fn line(text: &mut String, arguments: std::fmt::Arguments) {
+pub(crate) fn line(text: &mut String, arguments: std::fmt::Arguments) {
     // Writing to a string does not fail.
     _ = writeln!(text, "{arguments}");
 }
 
 /// A label's value, in which backslashes, quotes and line feeds are escaped.
-struct Escaped<'a>(&'a str);
+pub(crate) struct Escaped<'a>(pub(crate) &'a str);
 
 impl std::fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
@@ -244,6 +263,9 @@ mod tests {
             queue: "a\\b\"c\nd".to_owned(),
             paused: true,
             concurrency_limit: None,
+            rate_limit: Some(100),
+            tokens: Some(7),
+            held: false,
             queued: 5,
             running: 0,
             succeeded: 12_345_678_901,

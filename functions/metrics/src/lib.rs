@@ -1,9 +1,10 @@
 //! `GET /api/collab/metrics/overview`: how many jobs there are; and `GET /metrics`: what a Prometheus server scrapes.
 
+mod channels;
 mod exposition;
 
 use millrace_contract::job::NoParameters;
-use millrace_contract::metrics::Metrics;
+use millrace_contract::metrics::{ChannelMetrics, Metrics};
 use millrace_kit::auth::Scope;
 use millrace_kit::{Answer, Problem, Reply, database, parse, reply, request, variable};
 use spin_sdk::http::Request;
@@ -37,8 +38,10 @@ async fn metrics(request: Request) -> Result<Answer, Problem> {
     let measured = database::call_text(&caller, "collab_metrics", &database::Nothing {}).await?;
 
     let metrics: Metrics = serde_json::from_str(&measured).map_err(|_| Problem::internal())?;
+    let channels: ChannelMetrics =
+        serde_json::from_str(&measured).map_err(|_| Problem::internal())?;
     Ok(Answer::of(
         exposition::CONTENT_TYPE,
-        exposition::render(&metrics),
+        exposition::render(&metrics) + &channels::render(&channels),
     ))
 }

@@ -64,6 +64,8 @@ pub struct Operation {
     content: Vec<Content>,
     /// A success of another status, which has no body.
     empty: Option<(u16, &'static str)>,
+    /// A success of another status, which has the same body.
+    early: Option<(u16, &'static str)>,
     /// The name and the meaning of a header that the request may have.
     header: Option<(&'static str, &'static str)>,
     refusals: BTreeMap<u16, Vec<&'static str>>,
@@ -101,6 +103,7 @@ impl Operation {
             answer: "Done.",
             content: Vec::new(),
             empty: None,
+            early: None,
             header: None,
             refusals: BTreeMap::new(),
         };
@@ -171,6 +174,12 @@ impl Operation {
     /// There is another kind of success, without a body.
     pub fn or_empty(mut self, status: u16, description: &'static str) -> Self {
         self.empty = Some((status, description));
+        self
+    }
+
+    /// There is another kind of success, with the same body.
+    pub fn or_already(mut self, status: u16, description: &'static str) -> Self {
+        self.early = Some((status, description));
         self
     }
 
@@ -296,6 +305,10 @@ impl Operation {
             })
             .collect();
         let mut responses = json!({ "200": { "description": self.answer, "content": content } });
+        if let Some((status, description)) = self.early {
+            responses[status.to_string()] =
+                json!({ "description": description, "content": responses["200"]["content"] });
+        }
         if let Some((status, description)) = self.empty {
             responses[status.to_string()] = json!({ "description": description });
         }

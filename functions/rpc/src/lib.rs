@@ -14,7 +14,7 @@ mod statement;
 use http::request::Parts;
 use http::{Method, StatusCode};
 use millrace_kit::auth::{Caller, Scope};
-use millrace_kit::{Problem, Reply, database, request, variable};
+use millrace_kit::{Problem, Reply, database, request, variable, wake};
 use spin_sdk::http::Request;
 use spin_sdk::http_service;
 
@@ -185,6 +185,10 @@ impl Call<'_> {
         let answer = database::query_text(&function.name, &text, parameters)
             .await
             .map_err(|failure| Refusal::database(failure, profile, &function.name))?;
+        // Workers call the most often, and enqueue nothing.
+        if !matches!(function.scope, Scope::Work | Scope::Read | Scope::Metrics) {
+            wake::channels();
+        }
         Success::of(answer, function, profile, format, &preferences)
     }
 }

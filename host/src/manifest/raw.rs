@@ -73,8 +73,10 @@ pub(super) struct RawComponent {
     _tool: Option<toml::Table>,
     pub allowed_http_hosts: Option<toml::Value>,
     pub ai_models: Option<toml::Value>,
-    pub dependencies: Option<toml::Value>,
-    pub dependencies_inherit_configuration: Option<toml::Value>,
+    #[serde(default)]
+    // Each is a table, or a version alone, which asks a registry.
+    pub dependencies: BTreeMap<String, toml::Value>,
+    pub dependencies_inherit_configuration: Option<bool>,
     pub exclude_files: Option<toml::Value>,
     #[serde(default)]
     pub files: Vec<RawMount>,
@@ -82,6 +84,30 @@ pub(super) struct RawComponent {
     pub profile: Option<toml::Value>,
     pub sqlite_databases: Option<toml::Value>,
     pub targets: Option<toml::Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDependency {
+    pub path: Option<String>,
+    pub component: Option<String>,
+    pub export: Option<String>,
+    pub inherit_configuration: Option<RawInherit>,
+    pub version: Option<toml::Value>,
+    pub package: Option<toml::Value>,
+    pub registry: Option<toml::Value>,
+    pub url: Option<toml::Value>,
+    pub digest: Option<toml::Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "`inherit_configuration` must be true, false, or a list of names"
+)]
+pub(super) enum RawInherit {
+    All(bool),
+    Some(Vec<String>),
 }
 
 #[derive(Deserialize)]

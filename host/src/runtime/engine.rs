@@ -30,6 +30,9 @@ const MOST_INSTANCES: u32 = 1000;
 const MOST_CORE_INSTANCES: u32 = MOST_INSTANCES * 8;
 const MOST_TABLES: u32 = MOST_INSTANCES * 4;
 
+/// A component with a dependency has two.
+const MOST_MEMORIES: u32 = MOST_INSTANCES * 2;
+
 /// Memory that a slot keeps between instances, so that starting one touches no fresh pages.
 const KEEP_RESIDENT: usize = 1024 * 1024;
 
@@ -156,7 +159,7 @@ fn config(pool_memory: Option<usize>, cache: Option<Cache>) -> Config {
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(MOST_INSTANCES);
         pool.total_core_instances(MOST_CORE_INSTANCES);
-        pool.total_memories(MOST_INSTANCES);
+        pool.total_memories(MOST_MEMORIES);
         pool.total_tables(MOST_TABLES);
         pool.total_stacks(MOST_INSTANCES * 2);
         pool.max_memory_size(memory_bytes);

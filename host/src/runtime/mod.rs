@@ -7,4 +7,5 @@ pub mod engine;
 pub mod guest_output;
 pub mod instance;
 pub mod outbound_http;
+pub mod public_http;
 pub mod worker;

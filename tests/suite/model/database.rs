@@ -42,17 +42,19 @@ pub async fn prepare() -> Database {
                $$ select (extract(epoch from $1 - timestamptz '{BEGIN}') * 1000000)::bigint $$;
              create view test.job_lines as
                select j.id, format('%s %s | %s', j.id, coalesce(
-                 (select format('ready %s %s', test.micros(r.run_at), r.attempts) from millrace.ready r where r.job_id = j.id),
-                 (select format('parked %s %s', test.micros(p.run_at), p.attempts) from millrace.parked p where p.job_id = j.id),
-                 (select format('running %s %s %s %s', e.lease_id, e.worker, e.attempt, test.micros(e.expires_at))
-                    from millrace.lease e where e.job_id = j.id),
+                 (select format('ready %s %s %s %s', test.micros(r.run_at), r.attempts, l.alone, r.resumed)
+                    from millrace.ready r join millrace.lane l on l.id = r.lane_id where r.job_id = j.id),
+                 (select format('parked %s %s %s %s', test.micros(p.run_at), p.attempts, l.alone, p.resumed)
+                    from millrace.parked p join millrace.lane l on l.id = p.lane_id where p.job_id = j.id),
+                 (select format('running %s %s %s %s %s %s', e.lease_id, e.worker, e.attempt, test.micros(e.expires_at), l.alone, e.resumed)
+                    from millrace.lease e join millrace.lane l on l.id = e.lane_id where e.job_id = j.id),
                  (select format('%s %s', f.outcome, f.attempts) from millrace.finished f where f.job_id = j.id),
                  (select format('dead %s %s %s', d.attempts, d.reason, coalesce(d.retried_job_id, 0))
                     from millrace.dead_letter d where d.job_id = j.id)),
                  (select string_agg(v.event_type, ' ' order by v.id) from millrace.job_events v where v.job_id = j.id)) as line
                  from millrace.job j;
              create view test.slot_lines as
-               select q.name, s.key, format('%s %s %s', q.name, s.key, s.job_id) as line
+               select q.name, s.key, format('%s %s %s', q.name, s.key, array_to_string(s.holders, ',')) as line
                  from millrace.concurrency_slot s join millrace.queue q on q.id = s.queue_id;
              create view test.attempt_lines as
                select job_id, lease_id, format('%s %s %s %s', job_id, lease_id, worker, outcome) as line from millrace.attempt;"

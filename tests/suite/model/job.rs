@@ -51,6 +51,7 @@ pub struct Settings {
     pub lease: Option<i64>,
     /// 0 lifts the limit.
     pub limit: Option<i32>,
+    pub key_concurrency: Option<i32>,
 }
 
 /// A queue's settings, and when a claim last tended it.
@@ -62,6 +63,7 @@ pub struct Queue {
     pub cap: i64,
     pub lease: i64,
     pub limit: Option<i32>,
+    pub key_concurrency: usize,
     pub paused: bool,
     pub tended_at: Option<Micros>,
 }
@@ -75,6 +77,7 @@ impl Default for Queue {
             cap: 3600,
             lease: 60,
             limit: None,
+            key_concurrency: 1,
             paused: false,
             tended_at: None,
         }
@@ -114,20 +117,32 @@ pub enum Place {
 pub struct Job {
     pub request: Request,
     pub place: Place,
+    /// Its last attempt that counted was lost.
+    pub alone: bool,
+    /// An earlier attempt ended without a word about what it had done.
+    pub resumed: bool,
     pub events: Vec<&'static str>,
 }
 
-/// The place as the test's view of SQL shows it.
-pub fn shown(place: &Place) -> String {
-    match place {
-        Place::Ready { run_at, attempts } => format!("ready {run_at} {attempts}"),
-        Place::Parked { run_at, attempts } => format!("parked {run_at} {attempts}"),
+/// A yes or no as Postgres writes it.
+fn letter(yes: bool) -> &'static str {
+    if yes { "t" } else { "f" }
+}
+
+/// The job's place as the test's view of SQL shows it.
+pub fn shown(job: &Job) -> String {
+    let [alone, resumed] = [job.alone, job.resumed].map(letter);
+    match &job.place {
+        Place::Ready { run_at, attempts } => format!("ready {run_at} {attempts} {alone} {resumed}"),
+        Place::Parked { run_at, attempts } => {
+            format!("parked {run_at} {attempts} {alone} {resumed}")
+        }
         Place::Running {
             lease_id,
             worker,
             attempt,
             expires_at,
-        } => format!("running {lease_id} {worker} {attempt} {expires_at}"),
+        } => format!("running {lease_id} {worker} {attempt} {expires_at} {alone} {resumed}"),
         Place::Finished { outcome, attempts } => format!("{outcome} {attempts}"),
         Place::Dead {
             attempts,

@@ -32,7 +32,7 @@ pub struct Model {
     queues: BTreeMap<&'static str, Queue>,
     jobs: BTreeMap<i64, Job>,
     keys: BTreeMap<(&'static str, &'static str), i64>,
-    slots: BTreeMap<(&'static str, &'static str), i64>,
+    slots: BTreeMap<(&'static str, &'static str), Vec<i64>>,
     /// Outcomes of ended attempts by job and lease, with the worker.
     attempts: BTreeMap<(i64, i64), (String, &'static str)>,
     /// Every lease that a claim gave, in order.
@@ -48,15 +48,16 @@ impl Model {
     pub fn shown(&self) -> Vec<String> {
         self.jobs
             .iter()
-            .map(|(id, job)| format!("{id} {} | {}", shown(&job.place), job.events.join(" ")))
+            .map(|(id, job)| format!("{id} {} | {}", shown(job), job.events.join(" ")))
             .collect()
     }
 
-    /// The holder of each concurrency key.
+    /// The holders of each concurrency key.
     pub fn slots(&self) -> Vec<String> {
+        let shown = |holders: &[i64]| holders.iter().map(i64::to_string).collect::<Vec<_>>();
         self.slots
             .iter()
-            .map(|((queue, key), job)| format!("{queue} {key} {job}"))
+            .map(|((queue, key), holders)| format!("{queue} {key} {}", shown(holders).join(",")))
             .collect()
     }
 
@@ -103,52 +104,71 @@ impl Model {
                     run_at,
                     attempts: 0,
                 },
+                alone: false,
+                resumed: false,
                 events: vec!["queued"],
             },
         );
         self.queue_or_park(id, run_at, 0);
     }
 
-    /// Into ready where the job has no concurrency key or is the first of it, else behind its holder.
+    /// Into ready where the job has no concurrency key or there is room among its holders, else behind them.
     fn queue_or_park(&mut self, id: i64, run_at: Micros, attempts: i32) {
-        let job = self.jobs.get_mut(&id).expect("a job of the model's");
-        let holder = job
-            .request
-            .concurrency_key
-            .map(|key| *self.slots.entry((job.request.queue, key)).or_insert(id));
-        job.place = match holder {
-            Some(other) if other != id => Place::Parked { run_at, attempts },
-            _ => Place::Ready { run_at, attempts },
+        let request = &self.jobs[&id].request;
+        let slot = request.concurrency_key.map(|key| (request.queue, key));
+        let holds = slot.is_none_or(|slot| {
+            let room = self.queues[slot.0].key_concurrency;
+            let waiting = self.first_parked(slot).is_some();
+            let holders = self.slots.entry(slot).or_default();
+            let holds = holders.is_empty() || (holders.len() < room && !waiting);
+            if holds {
+                holders.push(id);
+            }
+            holds
+        });
+        self.jobs.get_mut(&id).expect("a job of the model's").place = if holds {
+            Place::Ready { run_at, attempts }
+        } else {
+            Place::Parked { run_at, attempts }
         };
     }
 
-    /// The oldest job parked behind the one that ended takes its place.
+    /// The oldest job that is parked behind a key.
+    fn first_parked(&self, (queue, key): (&'static str, &'static str)) -> Option<i64> {
+        let waits = |job: &Job| {
+            (job.request.queue, job.request.concurrency_key) == (queue, Some(key))
+                && matches!(job.place, Place::Parked { .. })
+        };
+        self.jobs
+            .iter()
+            .find(|(_, job)| waits(job))
+            .map(|(id, _)| *id)
+    }
+
+    /// The oldest jobs parked behind the one that ended take its place, as many as there is room for.
     fn pass_on(&mut self, id: i64) {
         let request = &self.jobs[&id].request;
         let Some(slot) = request.concurrency_key.map(|key| (request.queue, key)) else {
             return;
         };
-        if self.slots.get(&slot) != Some(&id) {
+        let Some(holders) = self.slots.get_mut(&slot).filter(|h| h.contains(&id)) else {
             return;
-        }
-        let now = self.now;
-        let waits =
-            |job: &Job| (job.request.queue, job.request.concurrency_key) == (slot.0, Some(slot.1));
-        let next = self
-            .jobs
-            .iter_mut()
-            .find(|(_, job)| waits(job) && matches!(job.place, Place::Parked { .. }));
-        match next {
-            Some((next, job)) => {
-                if let Place::Parked { run_at, attempts } = job.place {
-                    job.place = Place::Ready {
-                        run_at: run_at.max(now),
-                        attempts,
-                    };
-                }
-                self.slots.insert(slot, *next);
+        };
+        holders.retain(|holder| *holder != id);
+        while self.slots[&slot].len() < self.queues[slot.0].key_concurrency
+            && let Some(next) = self.first_parked(slot)
+        {
+            let job = self.jobs.get_mut(&next).expect("a job of the model's");
+            if let Place::Parked { run_at, attempts } = job.place {
+                job.place = Place::Ready {
+                    run_at: run_at.max(self.now),
+                    attempts,
+                };
             }
-            None => drop(self.slots.remove(&slot)),
+            self.slots.entry(slot).or_default().push(next);
+        }
+        if self.slots[&slot].is_empty() {
+            self.slots.remove(&slot);
         }
     }
 
@@ -158,14 +178,27 @@ impl Model {
         max_jobs: i32,
         filter: Filter,
         lease: Option<i64>,
+        isolate: bool,
         answer: &[Claimed],
     ) -> Checked {
-        let expected = self.due(queue, max_jobs, filter);
+        let mut expected = self.due(queue, filter);
+        if isolate {
+            let alone = answer.first().is_some_and(|c| self.jobs[&c.job_id].alone);
+            expected = self.in_isolation(expected, alone)?;
+        }
+        expected.truncate(self.room(queue, max_jobs));
         let sql: Vec<_> = answer
             .iter()
             .map(|c| (c.job_id, c.attempt, c.max_attempts))
             .collect();
         same("claimed (job, attempt, max_attempts)", &sql, &expected)?;
+        for claimed in answer {
+            same(
+                "resumed",
+                &claimed.resumed,
+                &self.jobs[&claimed.job_id].resumed,
+            )?;
+        }
         for claimed in answer {
             let own = &self.queues[queue];
             let job = self
@@ -192,8 +225,42 @@ impl Model {
         Ok(())
     }
 
-    /// What a claim must give now, in order; it also tends the queue, at most once a second.
-    fn due(&mut self, queue: &'static str, max_jobs: i32, filter: Filter) -> Vec<(i64, i32, i32)> {
+    /// How many jobs of a queue a claim may start.
+    fn room(&self, queue: &'static str, max_jobs: i32) -> usize {
+        let running = self
+            .jobs
+            .values()
+            .filter(|j| j.request.queue == queue && matches!(j.place, Place::Running { .. }))
+            .count();
+        let limit = self.queues.get(queue).and_then(|own| own.limit);
+        let free = limit.map_or(max_jobs, |limit| {
+            max_jobs.min(limit - i32::try_from(running).expect("few jobs"))
+        });
+        usize::try_from(free).unwrap_or(0)
+    }
+
+    /// What a claim in isolation must give of what is due, where it chose a lost job or did not: it may choose one only if there is one, and
+    /// must where there is nothing else; one that is not first in order is not its choice while there is something else.
+    fn in_isolation(
+        &self,
+        due: Vec<(i64, i32, i32)>,
+        chose_lost: bool,
+    ) -> Result<Vec<(i64, i32, i32)>, String> {
+        let first_lost = due.first().is_some_and(|(id, _, _)| self.jobs[id].alone);
+        if chose_lost && !first_lost {
+            return Err("a lost job that is not first in order was chosen".to_owned());
+        }
+        let (lost, others): (Vec<_>, Vec<_>) =
+            due.into_iter().partition(|(id, _, _)| self.jobs[id].alone);
+        Ok(if chose_lost || others.is_empty() {
+            lost.into_iter().take(1).collect()
+        } else {
+            others
+        })
+    }
+
+    /// What is due now, in order; a claim also tends the queue, at most once a second.
+    fn due(&mut self, queue: &'static str, filter: Filter) -> Vec<(i64, i32, i32)> {
         let now = self.now;
         let Some(own) = self.queues.get_mut(queue) else {
             return Vec::new();
@@ -206,14 +273,6 @@ impl Model {
         if own.paused {
             return Vec::new();
         }
-        let running = self
-            .jobs
-            .values()
-            .filter(|j| j.request.queue == queue && matches!(j.place, Place::Running { .. }))
-            .count();
-        let free = own.limit.map_or(max_jobs, |limit| {
-            max_jobs.min(limit - i32::try_from(running).expect("few jobs"))
-        });
         let mut due: Vec<_> = self
             .jobs
             .iter()
@@ -235,7 +294,6 @@ impl Model {
             })
             .collect();
         due.sort_unstable();
-        due.truncate(usize::try_from(free).unwrap_or(0));
         due.into_iter()
             .map(|(_, _, id, attempt, max_attempts)| (id, attempt, max_attempts))
             .collect()
@@ -319,10 +377,10 @@ impl Model {
     pub fn report(&mut self, job_id: i64, outcome: Outcome) {
         self.settle(
             job_id,
-            if outcome == Outcome::Succeeded {
-                "succeeded"
-            } else {
-                "failed"
+            match outcome {
+                Outcome::Succeeded => "succeeded",
+                Outcome::Postponed(_) => "postponed",
+                Outcome::Failed | Outcome::Permanent | Outcome::RetryAfter(_) => "failed",
             },
             outcome,
         );
@@ -345,7 +403,7 @@ impl Model {
         let last = attempt >= job.request.max_attempts.unwrap_or(own.max_attempts);
         let delay = match outcome {
             #[allow(clippy::cast_possible_truncation)] // whole seconds
-            Outcome::RetryAfter(seconds) => seconds as i64,
+            Outcome::RetryAfter(seconds) | Outcome::Postponed(seconds) => seconds as i64,
             _ if own.exponential => own.cap.min(own.base * (1 << (attempt - 1).min(20))),
             _ => own.base,
         };
@@ -356,6 +414,13 @@ impl Model {
                     attempts: attempt,
                 },
                 "succeeded",
+            ),
+            Outcome::Postponed(_) => (
+                Place::Ready {
+                    run_at: now + delay * SECOND,
+                    attempts: attempt - 1,
+                },
+                "postponed",
             ),
             _ if last || outcome == Outcome::Permanent => (
                 Place::Dead {
@@ -375,7 +440,10 @@ impl Model {
         };
         job.place = place;
         job.events.push(event);
-        if event != "retry_scheduled" {
+        let lost = ended == "lease_expired";
+        job.alone = lost || (job.alone && event == "postponed");
+        job.resumed |= lost;
+        if !matches!(event, "retry_scheduled" | "postponed") {
             self.pass_on(id);
         }
     }
@@ -407,6 +475,7 @@ impl Model {
                 ..
             } => {
                 self.attempts.insert((id, lease_id), (worker, "cancelled"));
+                job.resumed = true;
                 attempt
             }
             _ => return Some("not_cancellable"),
@@ -415,6 +484,7 @@ impl Model {
             outcome: "cancelled",
             attempts,
         };
+        job.alone = false;
         job.events.push("cancelled");
         self.pass_on(id);
         None
@@ -483,6 +553,9 @@ impl Model {
         own.base = settings.base.unwrap_or(own.base);
         own.cap = settings.cap.unwrap_or(own.cap);
         own.lease = settings.lease.unwrap_or(own.lease);
+        if let Some(running) = settings.key_concurrency {
+            own.key_concurrency = usize::try_from(running).expect("a small number");
+        }
         own.limit = settings.limit.or(own.limit).filter(|limit| *limit > 0);
     }
 }

@@ -39,6 +39,7 @@ pub enum Operation {
         max_jobs: i32,
         filter: Filter,
         lease: Option<i64>,
+        isolate: bool,
     },
     Report {
         pick: u8,
@@ -104,6 +105,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         4 => Just(Outcome::Failed),
         1 => Just(Outcome::Permanent),
         2 => select(&[0.0, 1.0, 45.0][..]).prop_map(Outcome::RetryAfter),
+        2 => select(&[0.0, 1.0, 45.0][..]).prop_map(Outcome::Postponed),
     ]
 }
 
@@ -138,15 +140,17 @@ fn settings() -> impl Strategy<Value = Settings> {
         option::of(select(&[0, 20, 3600][..])),
         option::of(select(&[1, 5, 60][..])),
         option::of(0..=3),
+        option::of(1..=3),
     )
         .prop_map(
-            |(max_attempts, exponential, base, cap, lease, limit)| Settings {
+            |(max_attempts, exponential, base, cap, lease, limit, key_concurrency)| Settings {
                 max_attempts,
                 exponential,
                 base,
                 cap,
                 lease,
                 limit,
+                key_concurrency,
             },
         )
 }
@@ -161,8 +165,8 @@ pub fn operation() -> impl Strategy<Value = Operation> {
     ];
     prop_oneof![
         8 => vec(request(), 1..=4).prop_map(Operation::Enqueue),
-        9 => (queue(), select(&WORKERS[..]), 1..=5, filter, option::weighted(0.3, select(&[1, 20, 300][..])))
-            .prop_map(|(queue, worker, max_jobs, filter, lease)| Operation::Claim { queue, worker, max_jobs, filter, lease }),
+        9 => (queue(), select(&WORKERS[..]), 1..=5, filter, option::weighted(0.3, select(&[1, 20, 300][..])), any::<bool>())
+            .prop_map(|(queue, worker, max_jobs, filter, lease, isolate)| Operation::Claim { queue, worker, max_jobs, filter, lease, isolate }),
         8 => (any::<u8>(), worker(), outcome()).prop_map(|(pick, worker, outcome)| Operation::Report { pick, worker, outcome }),
         3 => vec(word(), 0..=4).prop_map(Operation::ReportMany),
         2 => (any::<u8>(), worker(), option::of(select(&[1, 50, 400][..])))

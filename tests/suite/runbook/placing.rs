@@ -281,6 +281,9 @@ async fn browsers_may_do_nothing_and_workers_what_they_need() {
     let worker = json!({
         "check_key": "exe", "pre_request": "exe", "fetch_next_task": "exe", "report_task_result": "exe", "extend_lease": "exe",
         "create_and_enqueue_email": "exe", "create_and_enqueue_sms": "exe", "claim_next_job": "exe", "resolve_job": "exe", "enqueue_cron_tasks": "exe",
+        "create_and_enqueue_email_from": "exe", "create_and_enqueue_sms_from": "exe", "put_email_template": "exe", "put_sms_template": "exe",
+        "drop_email_template": "exe", "drop_sms_template": "exe", "suppress": "exe", "lift_suppression": "exe", "suppressions": "exe",
+        "cleanup_old_outbox_items": "exe",
         "jobs_queue": "sel ins upd", "job_runs": "sel", "cron_tasks": "sel ins upd del"
     });
     for database in [&database, &supabase] {

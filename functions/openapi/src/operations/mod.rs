@@ -1,8 +1,10 @@
 //! The table of operations, a module for each heading.
 
 mod artifacts;
+mod channels;
 mod dead_letters;
 mod jobs;
+mod previews;
 mod server;
 mod tasks;
 mod workers;
@@ -13,11 +15,13 @@ const TASKS: &str = "Tasks";
 const JOBS: &str = "Jobs";
 const DEAD_LETTERS: &str = "Dead letters";
 const ARTIFACTS: &str = "Artifacts";
+const CHANNELS: &str = "Channels";
+const PREVIEWS: &str = "Previews";
 const WORKERS: &str = "Workers";
 const SERVER: &str = "Server";
 
 /// The headings and what is under each.
-pub const TAGS: [(&str, &str); 6] = [
+pub const TAGS: [(&str, &str); 8] = [
     (TASKS, "From the queue to the outcome."),
     (JOBS, "What became of the jobs."),
     (
@@ -25,6 +29,14 @@ pub const TAGS: [(&str, &str); 6] = [
         "Jobs that will not be tried again, and trying them again.",
     ),
     (ARTIFACTS, "Files that jobs have made."),
+    (
+        CHANNELS,
+        "Queues whose worker is a function of the application.",
+    ),
+    (
+        PREVIEWS,
+        "What channels would have sent, had they been told to send.",
+    ),
     (WORKERS, "Who is there to work."),
     (
         SERVER,
@@ -42,6 +54,8 @@ pub fn all() -> Vec<Operation> {
         jobs::operations(),
         dead_letters::operations(),
         artifacts::operations(),
+        channels::operations(),
+        previews::operations(),
         workers::operations(),
         server::operations(),
     ]

@@ -1,0 +1,126 @@
+//! Holds of a queue and of a key.
+
+use millrace_tests::database::Database;
+use millrace_tests::queue::{self, Outcome};
+use serde_json::json;
+
+/// A queue with two jobs each of the keys a and b and of none, at a stopped clock.
+async fn keyed() -> Database {
+    let database = Database::fresh().await;
+    database.stop_clock_at("2030-01-07 12:00:00+00").await;
+    let jobs: Vec<_> = ["a", "b", "a", "b"]
+        .iter()
+        .map(|key| json!({ "queue": "q", "type": "t", "limit_key": key }))
+        .collect();
+    queue::enqueue_many(database.client(), &json!(jobs))
+        .await
+        .expect("an enqueue");
+    queue::enqueue(database.client(), json!({ "queue": "q", "type": "t" })).await;
+    database
+}
+
+async fn claimed(database: &Database) -> Vec<i64> {
+    let claimed = queue::claim(database.client(), "q", "w", 10).await;
+    let jobs = claimed.iter().map(|c| c.job_id).collect();
+    for lease in &claimed {
+        queue::report(database.client(), lease, Outcome::Succeeded)
+            .await
+            .expect("a report");
+    }
+    jobs
+}
+
+#[tokio::test]
+async fn nothing_of_a_held_queue_starts_before_the_instant() {
+    let database = keyed().await;
+    database
+        .run("select millrace.hold('q', until => '2030-01-07 12:00:30+00')")
+        .await;
+    assert_eq!(claimed(&database).await, [0; 0]);
+    let until: Option<String> = database
+        .one("select to_char(held_until at time zone 'UTC', 'HH24:MI:SS') from millrace.queue_limits('q')", &[])
+        .await
+        .get(0);
+    assert_eq!(until.as_deref(), Some("12:00:30"));
+    database.stop_clock_at("2030-01-07 12:00:29.999+00").await;
+    assert_eq!(claimed(&database).await, [0; 0]);
+    database.stop_clock_at("2030-01-07 12:00:30+00").await;
+    assert_eq!(claimed(&database).await.len(), 5);
+}
+
+#[tokio::test]
+async fn a_queues_hold_is_lifted() {
+    let database = keyed().await;
+    database
+        .run("select millrace.hold('q', until => '2031-01-01'); select millrace.hold('q')")
+        .await;
+    assert_eq!(claimed(&database).await.len(), 5);
+}
+
+#[tokio::test]
+async fn a_held_key_waits_and_the_others_go_on() {
+    let database = keyed().await;
+    database
+        .run("select millrace.hold('q', 'a', '2030-01-07 12:00:30+00')")
+        .await;
+    assert_eq!(claimed(&database).await.len(), 3);
+    database.stop_clock_at("2030-01-07 12:00:29+00").await;
+    assert_eq!(claimed(&database).await, [0; 0]);
+    database
+        .run("select millrace.hold('q', 'a', '2030-01-07 12:00:40+00')")
+        .await;
+    database.stop_clock_at("2030-01-07 12:00:30+00").await;
+    assert_eq!(
+        claimed(&database).await,
+        [0; 0],
+        "it was held longer meanwhile"
+    );
+    database.stop_clock_at("2030-01-07 12:00:40+00").await;
+    assert_eq!(claimed(&database).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_keys_hold_that_is_lifted_or_shortened_counts_at_once() {
+    for (until, at) in [
+        ("null", "12:00:01"),
+        ("'2030-01-07 12:00:05+00'", "12:00:05"),
+    ] {
+        let database = keyed().await;
+        database
+            .run("select millrace.hold('q', 'a', '2030-01-07 18:00:00+00')")
+            .await;
+        assert_eq!(claimed(&database).await.len(), 3);
+        database.stop_clock_at("2030-01-07 12:00:01+00").await;
+        database
+            .run(&format!("select millrace.hold('q', 'a', {until})"))
+            .await;
+        database.stop_clock_at(&format!("2030-01-07 {at}+00")).await;
+        assert_eq!(claimed(&database).await.len(), 2, "until {until}");
+    }
+}
+
+#[tokio::test]
+async fn a_held_key_is_seen_and_an_idle_one_is_forgotten() {
+    let database = keyed().await;
+    database
+        .run("select millrace.hold('q', 'a', '2030-01-07 12:00:30+00')")
+        .await;
+    assert_eq!(claimed(&database).await.len(), 3);
+    let keys = async || -> (i64, i64) {
+        let row = database
+            .one("select (select count(*) from millrace.key_limits('q')), (select count(*) from millrace.limited_key)", &[])
+            .await;
+        (row.get(0), row.get(1))
+    };
+    assert_eq!(
+        keys().await,
+        (1, 2),
+        "a is held, of b there is nothing to say"
+    );
+    database.run("select millrace.housekeep()").await;
+    assert_eq!(keys().await, (1, 1));
+    database.stop_clock_at("2030-01-07 12:01:00+00").await;
+    database.run("select millrace.housekeep()").await;
+    assert_eq!(keys().await, (0, 0));
+    assert_eq!(claimed(&database).await.len(), 2);
+}
