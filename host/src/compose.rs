@@ -148,16 +148,14 @@ fn check_import(import: &str, component: &Component, dependency: &Dependency) ->
         Some(package) => import.split_once('/').is_some_and(|(p, _)| p == package),
         None => import.split('@').next() == Some(name),
     };
-    let set = CONFIGURED
-        .iter()
-        .find(|(_, names)| names.iter().any(|n| is(n)));
+    let set = CONFIGURED.iter().find(|(_, names)| names.iter().any(is));
     match set {
         Some((set, _)) => ensure!(
             dependency.inherit.has(set) || has_nothing_of(set, component),
             "it imports {import}, and inherits no {set} (`inherit_configuration`)"
         ),
         None => ensure!(
-            dependency.inherit == Inherit::All || HARMLESS.iter().any(|name| is(name)),
+            dependency.inherit == Inherit::All || HARMLESS.iter().any(is),
             "it imports {import}, and inherits no configuration that has it (`inherit_configuration`)"
         ),
     }

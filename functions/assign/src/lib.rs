@@ -3,7 +3,9 @@
 use millrace_contract::task::{Task, Tasks};
 use millrace_kit::auth::Scope;
 use millrace_kit::parse::OneOrMany;
-use millrace_kit::{Answer, Problem, Reply, database, parse, reply, request, trace, variable, wake};
+use millrace_kit::{
+    Answer, Problem, Reply, database, parse, reply, request, trace, variable, wake,
+};
 use spin_sdk::http::Request;
 use spin_sdk::http_service;
 
