@@ -94,7 +94,7 @@ declare
   v_job      millrace.job;
   v_attempts smallint;
   v_from     text := 'dead';
-  v_last     bigint; -- the last lease of which nobody knows what was done under it
+  v_resumed  boolean;
   v_lane     int;
   v_now      timestamptz;
   v_holds    boolean;
@@ -112,10 +112,11 @@ begin
   end if;
 
   select * into v_job from millrace.job j where j.id = retry.job_id;
-  -- A job that may have acted says so, and one that died of its workers is still tried alone.
-  select max(a.lease_id) into v_last from millrace.attempt a where a.job_id = v_job.id and a.outcome in ('lease_expired', 'cancelled');
-  v_lane := coalesce(case when v_from = 'dead' and v_last = (select max(a.lease_id) from millrace.attempt a where a.job_id = v_job.id and a.outcome <> 'postponed')
-                       then millrace.lane_alone(v_job) end, v_job.lane_id);
+  -- A job that may have acted says so. One whose last attempt was lost is still tried alone; a cancelled or postponed one after it told nothing new.
+  v_resumed := exists (select from millrace.attempt a where a.job_id = v_job.id and a.outcome in ('lease_expired', 'cancelled'));
+  v_lane := coalesce(case (select a.outcome from millrace.attempt a where a.job_id = v_job.id and a.outcome not in ('postponed', 'cancelled')
+                            order by a.lease_id desc limit 1)
+                       when 'lease_expired' then millrace.lane_alone(v_job) end, v_job.lane_id);
   v_now := millrace.clock(); -- the delete gave this transaction its id
   if v_job.concurrency_key is not null then
     -- The update changes nothing; it locks and returns the row that is there already.
@@ -131,16 +132,34 @@ begin
     end if;
   end if;
   if coalesce(v_holds, true) then
-    insert into millrace.ready (lane_id, run_at, job_id, attempts, retried, resumed) values (v_lane, v_now, v_job.id, v_attempts, true, v_last is not null);
+    insert into millrace.ready (lane_id, run_at, job_id, attempts, retried, resumed) values (v_lane, v_now, v_job.id, v_attempts, true, v_resumed);
   else
     insert into millrace.parked (job_id, queue_id, key, lane_id, run_at, attempts, retried, resumed)
-    values (v_job.id, v_job.queue_id, v_job.concurrency_key, v_lane, v_now, v_attempts, true, v_last is not null);
+    values (v_job.id, v_job.queue_id, v_job.concurrency_key, v_lane, v_now, v_attempts, true, v_resumed);
   end if;
   perform millrace.note_transition(v_job.id, 'replayed', v_from, jsonb_build_object('attempts', v_attempts));
+  perform millrace.notify_channels(array[v_job.queue_id]);
 end
 $$;
 
 comment on function millrace.retry is 'Queues a dead or cancelled job again under its own id.';
+
+-- Moves jobs that the caller has just made to the lane of those that are tried alone: what they are replays of has died of its workers.
+create function millrace.set_apart(p_jobs bigint[]) returns void
+language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
+as $$
+begin
+  if p_jobs = '{}' then
+    return;
+  end if;
+  -- Where there is no such lane yet, it was a worker that named this reason.
+  update millrace.ready r set lane_id = millrace.lane_alone(j::millrace.job)
+    from millrace.job j where r.job_id = any (p_jobs) and j.id = r.job_id and millrace.lane_alone(j::millrace.job) is not null;
+  update millrace.parked p set lane_id = millrace.lane_alone(j::millrace.job)
+    from millrace.job j where p.job_id = any (p_jobs) and j.id = p.job_id and millrace.lane_alone(j::millrace.job) is not null;
+end
+$$;
 
 -- Makes new jobs of those of up to 1,000 dead letters that were not replayed yet, and links both ways. A new job has the payload and the
 -- limits of the old one, but not its idempotency key, which still stands for the old one. What another replay has in hand is passed
@@ -177,6 +196,10 @@ begin
    where w.fits;
   v_new := array(select e.job_id from millrace.enqueue_many(coalesce(v_jobs, '[]')) as e order by e.ord);
   v_dead := v_dead[:cardinality(v_new)];
+  perform millrace.set_apart(array(select n.job_id from unnest(v_dead) with ordinality
+                                     as d (id, job_id, queue_id, attempts, reason, error, dead_at, retried_at, retried_job_id, acknowledged_at, ord)
+                                     join unnest(v_new) with ordinality as n (job_id, ord) on n.ord = d.ord
+                                    where d.reason = 'lease_expired'));
 
   v_now := millrace.clock();
   with made as materialized (

@@ -47,6 +47,7 @@ begin
   select j.id, case when coalesce(v_ready.attempts, v_parked.attempts) = 0 then 'queued' else 'retry_scheduled' end, v_now,
          jsonb_strip_nulls(jsonb_build_object('run_at', v_run_at, 'from', 'queued', 'traceparent', j.traceparent)), j.queue_id
     from millrace.job j where j.id = p_job_id;
+  perform millrace.notify_channels(array(select j.queue_id from millrace.job j where j.id = p_job_id and v_run_at <= v_now));
 end
 $$;
 

@@ -222,7 +222,6 @@ declare
   v_moved  int := 0;
   v_bytes  bigint := 0;
   v_alone  boolean := false;
-  v_made   boolean := false;
 begin
   perform millrace.require_read_committed();
   for v_round in 1 .. 20 loop
@@ -234,8 +233,7 @@ begin
     end if;
     v_alone := coalesce(v_taken.alone, false);
     select * into v_sorted
-      from millrace.sort_by_tokens(p_queue, v_taken.jobs, case when v_alone then 1 else p_limit - cardinality(v_kept) end, v_bytes, not v_made);
-    v_made := v_made or v_sorted.made;
+      from millrace.sort_by_tokens(p_queue, v_taken.jobs, case when v_alone then 1 else p_limit - cardinality(v_kept) end, v_bytes, v_round = 1);
     v_kept := v_kept || v_sorted.kept;
     v_back := v_back || v_sorted.back;
     v_moved := v_moved + v_sorted.moved;
@@ -256,9 +254,10 @@ $$;
 
 -- Sorts jobs that were taken out of `ready` by the tokens of their keys: up to p_limit, and 8 MiB of payloads, are kept and their tokens taken; the others
 -- are moved to later times, or are for the caller to put back: those that are too many, and those whose key another claim has locked, or has no
--- row yet. Rows are made only once in a transaction: two claims that made them in different orders would wait for each other.
+-- row yet. Rows are made only while no other is locked: two claims that made them in different orders would wait for each other, and so would
+-- a claim and whoever sets limits of several keys.
 create function millrace.sort_by_tokens(p_queue millrace.queue, p_jobs millrace.ready[], p_limit int, p_bytes bigint, p_make_keys boolean,
-  out kept millrace.ready[], out back millrace.ready[], out moved int, out bytes bigint, out made boolean)
+  out kept millrace.ready[], out back millrace.ready[], out moved int, out bytes bigint)
 language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
 as $$
@@ -272,7 +271,9 @@ begin
                    cross join lateral (select i.limit_key from millrace.job i where i.id = t.job_id limit 1) as j
                    where j.limit_key is not null
                    order by 1);
-  made := p_make_keys and millrace.make_limited_keys(p_queue.id, v_keys);
+  if p_make_keys then
+    perform millrace.make_limited_keys(p_queue.id, v_keys);
+  end if;
   select array_agg(l::millrace.limited_key) into v_locked
     from unnest(v_keys) as k (key)
    cross join lateral (select * from millrace.limited_key i where i.queue_id = p_queue.id and i.key = k.key limit 1 for update skip locked) as l;
@@ -335,8 +336,8 @@ begin
 end
 $$;
 
--- Makes the rows of keys that have none yet. In one order, since somebody who makes the very same is waited for. Returns whether there were any.
-create function millrace.make_limited_keys(p_queue_id int, p_keys text[]) returns boolean
+-- Makes the rows of keys that have none yet. In one order, since somebody who makes the very same is waited for.
+create function millrace.make_limited_keys(p_queue_id int, p_keys text[]) returns void
 language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
 as $$
@@ -346,7 +347,6 @@ begin
    where not exists (select from millrace.limited_key i where i.queue_id = p_queue_id and i.key = k.key)
    order by k.key
       on conflict do nothing;
-  return found;
 end
 $$;
 

@@ -59,28 +59,42 @@ begin
 end
 $$;
 
--- In how many milliseconds the queue's first entry is due: 0 for one that is due and was not to be had (a limit, another claim), NULL where there
--- is none or the queue is paused. A hint and no promise.
+-- In how many milliseconds a job of the queue may start, by its first entry, its hold and its tokens: 0 where that is now and none was to be had (a
+-- limit that says no time, another claim), NULL where there is none or the queue is paused. A hint and no promise.
 create function millrace.due_in(p_queue text) returns bigint
 language plpgsql stable
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 declare
-  v_now timestamptz := millrace.clock();
+  v_now   timestamptz := millrace.clock();
+  v_queue millrace.queue;
+  v_first timestamptz;
+  v_token timestamptz;
 begin
-  return (select ceil(extract(epoch from greatest(min(h.run_at), v_now) - v_now) * 1000)::bigint
-            from millrace.queue q
-            join millrace.lane l on l.queue_id = q.id
-           cross join lateral (select r.run_at from millrace.ready r
-                                where r.lane_id = l.id and r.run_at >= l.floor order by r.run_at, r.job_id limit 1) as h
-           where q.name = p_queue and q.paused_at is null
-          having count(*) > 0); -- greatest() passes over a null
+  select * into v_queue from millrace.queue q where q.name = p_queue;
+  if not found or v_queue.paused_at is not null then
+    return null;
+  end if;
+  v_first := (select min(h.run_at)
+                from millrace.lane l
+               cross join lateral (select r.run_at from millrace.ready r
+                                    where r.lane_id = l.id and r.run_at >= l.floor order by r.run_at, r.job_id limit 1) as h
+               where l.queue_id = v_queue.id);
+  if v_first is null then
+    return null;
+  end if;
+  if v_queue.rate_limit is not null and millrace.queue_tokens(v_queue) = 0 then
+    v_token := (select min(t.at) from millrace.bucket b cross join lateral unnest(b.back_at) as t (at)
+                 where b.queue_id = v_queue.id and t.at > v_now);
+  end if;
+  return ceil(extract(epoch from greatest(v_first, v_queue.held_until, v_token, v_now) - v_now) * 1000); -- greatest() passes over nulls
 end
 $$;
 
 -- {queue, workerId, limit, leaseSeconds, detail} -> {jobs: [{id, leaseId, type, attempt, maxAttempts, payload, traceparent?, resumed}], alone, dueInMs}.
 -- The payload is what the channel's worker needs: for an email its message, not the message's name. `alone`: the one job is to be run with no
--- other beside it. `dueInMs` is said where fewer were had than asked for.
+-- other beside it. `dueInMs` is said where fewer were had than asked for. The answer is bounded as every claim's is, since a message counts with its
+-- job (see messages).
 create function millrace_api.channel_claim(jsonb) returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp set timezone = 'UTC' set enable_seqscan = off
@@ -128,10 +142,11 @@ as $$
 $$;
 
 -- {workerId, outcomes: [{id, leaseId, outcome, receipt?, details?, code?, message?, delayMs?}]} -> {refused: [{id, code}]}: those whose
--- word came too late. A job may be named once.
+-- word came too late. A job may be named once. An application's open transaction may hold the slot of a concurrency key: that is waited for a
+-- short while, then nothing of the call counts (try_again), so that one job keeps neither the others' outcomes nor their leases waiting.
 create function millrace_api.channel_report(jsonb) returns jsonb
 language plpgsql security definer
-set search_path = pg_catalog, pg_temp
+set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
 as $$
 declare
   v_reports jsonb;
@@ -185,18 +200,21 @@ $$;
 -- Two ways lead to a drain. The functions call it themselves, once they have answered (functions/kit/src/wake.rs). Everybody else who enqueues by
 -- SQL notifies, and a host that listens calls it. What neither wakes is found by the tick, whose round asks due_channels as well.
 
--- {channels: [queue]} -> {channels: [queue]}: those of the channels named, and of those that have run already, that have something due.
+-- {channels: [queue]} -> {channels: [queue]}: those of the channels named, and of those that have run already, that have something due, or will
+-- within a second: a run waits that long for what comes, so what a rate limit spreads goes on from one run to the next.
 create function millrace_api.due_channels(jsonb) returns jsonb
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
   select jsonb_build_object('channels', coalesce(jsonb_agg(k.queue order by k.queue), '[]'))
     from (select c.queue from millrace.channel c union select jsonb_array_elements_text($1 -> 'channels')) as k
-   where millrace.due_in(k.queue) = 0
+   where millrace.due_in(k.queue) <= 1000
 $$;
 
 -- Tells whoever listens which of these queues are channels. Not where the session is a function's: that calls the drain itself, and transactions
 -- that notify take turns at their commits, all over the server, which is a price that only those should pay who have no other way.
+-- By the role's oid and not its name, which as a regrole would have to be quoted. Who may only grant the role, as who made it may since
+-- Postgres 16, is no function.
 create function millrace.notify_channels(p_queues int[]) returns void
 language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
@@ -209,7 +227,8 @@ begin
    cross join lateral (select * from millrace.queue i where i.id = q.id limit 1) as n
    cross join lateral (select * from millrace.channel i where i.queue = n.name limit 1) as c;
   if v_channels is null
-     or exists (select from pg_auth_members m where m.member = session_user::regrole and m.roleid = 'millrace_functions'::regrole) then
+     or exists (select from pg_auth_members m join pg_roles r on r.oid = m.member
+                 where r.rolname = session_user and m.roleid = 'millrace_functions'::regrole and not m.admin_option) then
     return;
   end if;
   perform pg_notify('millrace_wake', c) from unnest(v_channels) as c;

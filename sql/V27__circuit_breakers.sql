@@ -34,15 +34,17 @@ comment on column millrace.circuit_settings.probe is 'How long a probe may take 
 comment on column millrace.circuit_settings.excuses is 'How often one job may fail with its service and have the attempt not counted.';
 
 create table millrace.circuit_breaker (
-  name       text primary key check (btrim(name) <> '' and length(name) <= 200),
-  failures   int not null default 0,
-  open_until timestamptz,
-  open_for   interval,
-  permit     bigint not null default 0,
-  opened_at  timestamptz,
-  healed_at  timestamptz,
-  opened     bigint not null default 0,
-  probes     bigint not null default 0,
+  name        text primary key check (btrim(name) <> '' and length(name) <= 200),
+  failures    int not null default 0,
+  open_until  timestamptz,
+  open_for    interval,
+  permit      bigint not null default 0,
+  opened_at   timestamptz,
+  held_until  timestamptz,
+  held_before timestamptz,
+  healed_at   timestamptz,
+  opened      bigint not null default 0,
+  probes      bigint not null default 0,
   check ((open_until is null) = (open_for is null))
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
 
@@ -50,6 +52,8 @@ comment on table millrace.circuit_breaker is 'Breakers that have ever seen a fai
 comment on column millrace.circuit_breaker.failures is 'In a row, up to now.';
 comment on column millrace.circuit_breaker.open_until is 'When the next probe may be sent; NULL while it is closed.';
 comment on column millrace.circuit_breaker.permit is 'The number of the last probe: only its word counts.';
+comment on column millrace.circuit_breaker.held_until is 'Until when a queue or a limit key was last held because of it: another hold is somebody else''s.';
+comment on column millrace.circuit_breaker.held_before is 'Somebody else''s hold in whose place that one is.';
 comment on column millrace.circuit_breaker.healed_at is 'When a success last ended a row of failures.';
 
 create table millrace.circuit_excuse (

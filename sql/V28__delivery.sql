@@ -5,8 +5,8 @@
 -- was lifted the dead letters can be replayed. Lookups go by the bare address, in lower case: "Ann <Ann@example.com>" is ann@example.com.
 --
 -- A template has places `{{ name }}` and no logic. It is filled in when the message is enqueued, in one pass, so that what a value says is
--- never a place itself. In html a value is escaped, in text and quoted attributes alike; attributes without quotes are refused when the template is put. An
--- escaped value can still be a bad address: who lets others fill in a whole href has to look at it.
+-- never a place itself. In html a value is escaped, which makes it text between tags and within quoted attributes; html with a place anywhere else is refused
+-- when the template is put. An escaped value can still be a bad address, or bad CSS in a style="": who lets others fill these in has to look at them.
 
 create table comms.suppression (
   channel  text not null check (channel in ('email', 'sms')),
@@ -118,6 +118,25 @@ create function millrace.template_places(p_template text) returns setof text
 language sql immutable
 as $$ select m[1] from regexp_matches(p_template, '\{\{ *([A-Za-z_][A-Za-z0-9_]*) *\}\}', 'g') as m $$;
 
+-- Whether html has a place where escaping is not enough: in a tag outside of a quoted value, in the name of a tag, in a script or style, in a comment.
+--
+-- What can be read in one way only is left out: tags whose attributes are written as HTML wants them, and comments, scripts, styles and doctypes without
+-- a place. Whatever tag is left is none of these, so nobody knows where it ends, and no place may follow it.
+create function millrace.has_unsafe_place(p_html text) returns boolean
+language sql immutable
+as $$
+  select regexp_replace(p_html,
+           '<!--(?!-?>)(?:(?!--!?>|\{\{).)*-->'                                    -- a comment
+           '|<!\[[^]<>{]*\]>'                                                       -- the end or the beginning of a conditional one
+           '|<![a-z](?:[^<>"''{]|"[^"{]*"|''[^''{]*'')*>'                            -- a doctype
+           '|<script(?:[[:space:]][^<>{]*)?>(?:(?!</script|\{\{).)*</script[[:space:]]*>'
+           '|<style(?:[[:space:]][^<>{]*)?>(?:(?!</style|\{\{).)*</style[[:space:]]*>'
+           -- any other tag; of those that are not named here the content is markup, or text in which references are read
+           '|</?(?!script|style|xmp|iframe|noembed|noframes|noscript|plaintext)[a-z][^[:space:]<>/"''={]*'
+           '(?:[[:space:]/]+[^[:space:]<>/"''={]+(?:[[:space:]]*=[[:space:]]*(?:"[^"]*"|''[^'']*''|[^[:space:]"''<>{]+))?)*[[:space:]/]*>',
+           ' ', 'gi') ~ '<[a-zA-Z/!?].*\{\{|<\{\{'
+$$;
+
 -- Refuses a template with braces that are no place, or in html a place where escaping is not enough.
 create function millrace.check_template(p_field text, p_template text, p_is_html boolean) returns void
 language plpgsql
@@ -125,8 +144,8 @@ as $$
 begin
   if regexp_replace(p_template, '\{\{ *[A-Za-z_][A-Za-z0-9_]* *\}\}', '', 'g') ~ '\{\{' or p_template ~ '\{\{\{' then
     perform millrace.refuse(400, 'invalid_template', format('%s has {{ without a name and }} behind it', p_field));
-  elsif p_is_html and p_template ~ '=[[:space:]]*\{\{' then
-    perform millrace.refuse(400, 'invalid_template', format('%s has {{ … }} as an attribute without quotes', p_field));
+  elsif p_is_html and millrace.has_unsafe_place(p_template) then
+    perform millrace.refuse(400, 'invalid_template', format('%s has {{ … }} where it is neither text nor in a quoted attribute', p_field));
   end if;
 end
 $$;

@@ -4,7 +4,8 @@
 -- what: {"endpoint": NAME, "data": …} for an endpoint that stands here, {"url": URL, "data": …} for any other URL, unsigned.
 --
 -- An endpoint has one secret that is current and, while its receiver changes over, older ones: each live secret makes a signature. They
--- lie here as they are: only the owner of this schema may read the table, and whoever has the signing component has the secrets anyway.
+-- lie here as they are. The table is its owner's alone, but millrace_api.webhook_delivery hands an endpoint's live secrets to whoever may execute it: the
+-- role millrace_functions, so every component that has its login, and every role that millrace.grant_api was called for.
 --
 -- A job for an endpoint that is disabled, by hand or because it answered 410 Gone, is a dead letter at its first attempt
 -- (`endpoint_disabled`): nobody waits for it, nothing is lost, and it can be replayed once the endpoint is enabled again.
@@ -238,8 +239,8 @@ as $$
                    from millrace.webhook_endpoint e where e.name = $1 ->> 'endpoint'))
 $$;
 
--- {endpoint, url} -> {disabled}: the endpoint answered 410 Gone at that URL, so nothing is sent there any more. One that has moved to another
--- URL meanwhile goes on.
+-- {endpoint, url} -> {disabled, moved}: the endpoint answered 410 Gone at that URL, so nothing is sent there any more. One that has moved to another
+-- URL meanwhile goes on, and the message with it.
 create function millrace_api.webhook_gone(jsonb) returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -249,6 +250,7 @@ declare
 begin
   update millrace.webhook_endpoint e set disabled_at = v_now, disabled_reason = 'it answered 410 Gone', updated_at = v_now
    where e.name = $1 ->> 'endpoint' and e.url = $1 ->> 'url' and e.disabled_at is null;
-  return jsonb_build_object('disabled', found);
+  return jsonb_build_object('disabled', found, 'moved', exists (
+    select from millrace.webhook_endpoint e where e.name = $1 ->> 'endpoint' and e.url <> $1 ->> 'url' and e.disabled_at is null));
 end
 $$;

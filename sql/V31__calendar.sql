@@ -14,8 +14,8 @@
 --   gone        it does not exist; kept for its generation
 --
 -- Who works on a source: its own jobs take turns (the concurrency key is workspace and source), and REBUILD_ALL works on all of a
--- workspace. So an attempt leases each binding that it touches (busy_job, busy_until): a job that finds another's lease waits, without an attempt
--- being counted, and what an attempt says about a binding that it no longer has is passed over.
+-- workspace. So an attempt leases each binding that it touches (busy_job, busy_lease, busy_until): a job that finds another's lease waits, without an
+-- attempt being counted, and what an attempt says about a binding that it no longer has is passed over, be it that a later attempt of its job has it.
 
 -- Leases are those of the drain. 1, 2, 4, 8, … seconds after a failure, at most an hour.
 select millrace.configure_queue('calendar', max_attempts => 5, backoff => 'exponential', backoff_base => '1 second', backoff_cap => '1 hour',
@@ -73,6 +73,7 @@ create table millrace.calendar_binding (
   event        jsonb,
   bound_at     timestamptz,
   busy_job     bigint,
+  busy_lease   bigint,
   busy_until   timestamptz,
   failed_job   bigint,
   created_at   timestamptz not null,
@@ -80,9 +81,13 @@ create table millrace.calendar_binding (
   primary key (workspace_id, source_type, source_id)
 ) with (fillfactor = 70);
 
+-- One number for each attempt, by which what it says is told from what an earlier one of its job says.
+create sequence millrace.calendar_lease;
+
 comment on column millrace.calendar_binding.generation is 'How many events of this source were deleted; part of the event''s id.';
 comment on column millrace.calendar_binding.event is 'As it was last written to Google: what REBUILD_ALL makes again.';
 comment on column millrace.calendar_binding.busy_job is 'The job that works on it, until busy_until.';
+comment on column millrace.calendar_binding.busy_lease is 'Which attempt of that job: what an earlier one of it says is passed over.';
 comment on column millrace.calendar_binding.failed_job is 'The REBUILD_ALL that could not make it again.';
 
 -- Google takes 5 to 1,024 characters of base32hex (0-9, a-v), of which hexadecimal digits are some: 160 bits of a digest.
@@ -234,7 +239,17 @@ begin
   end if;
   perform millrace.check_calendar_payload(v_payload);
   v_job_id := millrace.enqueue_calendar_item(v_payload, new.next_attempt_at, new.max_attempts);
-  execute format('select q.* from %I.%I q where q.job_id = $1', tg_table_schema, tg_table_name) into new using v_job_id;
+  -- Filled in here: to read the row back from the view is to plan its eight branches for each row.
+  new.job_id := v_job_id;
+  new.id := millrace.job_uuid(v_job_id);
+  new.payload := v_payload;
+  new.operation := v_payload ->> 'operation';
+  new.workspace_id := (v_payload ->> 'workspaceId')::uuid;
+  new.status := 'PENDING'; new.attempts := 0;
+  select j.enqueued_at, greatest(j.enqueued_at, new.next_attempt_at), coalesce(j.max_attempts, q.max_attempts)
+    into new.created_at, new.next_attempt_at, new.max_attempts
+    from millrace.job j join millrace.queue q on q.id = j.queue_id where j.id = v_job_id;
+  new.updated_at := new.created_at;
   return new;
 end
 $$;
@@ -306,7 +321,7 @@ begin
   if new.next_attempt_at is distinct from old.next_attempt_at and new.next_attempt_at is not null then
     perform millrace.reschedule(old.job_id, new.next_attempt_at);
   end if;
-  execute format('select q.* from %I.%I q where q.job_id = $1', tg_table_schema, tg_table_name) into new using old.job_id;
+  new := millrace.outbox_item(old.job_id);
   return new;
 end
 $$;
@@ -322,10 +337,10 @@ begin
 end
 $$;
 
--- Leases the binding of a payload's source to a job; makes it for an UPSERT_EVENT. `busy_until` of the answer is NULL where another job has
--- it, `state` where there is none.
-create function millrace.lease_binding(p_job_id bigint, p_payload jsonb, p_until timestamptz, out state text, out generation int, out calendar_id text,
-  out busy_until timestamptz)
+-- Leases the binding of a payload's source to an attempt of a job; makes it for an UPSERT_EVENT. `busy_until` of the answer is NULL where another
+-- job has it, `state` where there is none.
+create function millrace.lease_binding(p_job_id bigint, p_lease bigint, p_payload jsonb, p_until timestamptz, out state text, out generation int,
+  out calendar_id text, out busy_until timestamptz)
 language plpgsql
 as $$
 declare
@@ -339,9 +354,7 @@ begin
         on conflict do nothing;
   end if;
   update millrace.calendar_binding b
-     set busy_job = p_job_id, busy_until = p_until,
-         state = case when b.state = 'gone' and p_payload ->> 'operation' = 'UPSERT_EVENT' then 'trying' else b.state end,
-         calendar_id = case when b.state = 'gone' then p_payload ->> 'calendarId' else b.calendar_id end
+     set busy_job = p_job_id, busy_lease = p_lease, busy_until = p_until
    where b.workspace_id = v_workspace and b.source_type = p_payload ->> 'sourceType' and b.source_id = v_source
      and (b.busy_job is null or b.busy_job = p_job_id or b.busy_until <= v_now)
   returning b.state, b.generation, b.calendar_id, b.busy_until
@@ -353,12 +366,33 @@ begin
 end
 $$;
 
--- Gives back what a job has leased of a workspace's bindings.
-create function millrace.release_bindings(p_job_id bigint, p_payload jsonb) returns void
+-- The event of a leased binding that an attempt goes ahead with. From here on one that did not exist may: it is `trying`, which an attempt that
+-- never gets to Google doesn't make it.
+create function millrace.leased_event(p_lease bigint, p_payload jsonb) returns jsonb
+language plpgsql
+as $$
+declare
+  v_binding millrace.calendar_binding;
+begin
+  update millrace.calendar_binding b
+     set state = 'trying', calendar_id = p_payload ->> 'calendarId'
+   where b.workspace_id = (p_payload ->> 'workspaceId')::uuid and b.source_type = p_payload ->> 'sourceType'
+     and b.source_id = (p_payload ->> 'sourceId')::uuid and b.busy_lease = p_lease and b.state = 'gone';
+  select * into v_binding from millrace.calendar_binding b
+   where b.workspace_id = (p_payload ->> 'workspaceId')::uuid and b.source_type = p_payload ->> 'sourceType'
+     and b.source_id = (p_payload ->> 'sourceId')::uuid;
+  return jsonb_build_object(
+    'state', v_binding.state, 'calendar_id', v_binding.calendar_id,
+    'event_id', millrace.calendar_event_id(v_binding.workspace_id, v_binding.source_type, v_binding.source_id, v_binding.generation));
+end
+$$;
+
+-- Gives back what an attempt has leased of a workspace's bindings.
+create function millrace.release_bindings(p_lease bigint, p_payload jsonb) returns void
 language sql
 as $$
-  update millrace.calendar_binding b set busy_job = null, busy_until = null
-   where b.workspace_id = (p_payload ->> 'workspaceId')::uuid and b.busy_job = p_job_id
+  update millrace.calendar_binding b set busy_job = null, busy_lease = null, busy_until = null
+   where b.workspace_id = (p_payload ->> 'workspaceId')::uuid and b.busy_lease = p_lease
 $$;
 
 create function millrace.count_calendar_outcome(p_job_id bigint, p_payload jsonb, p_outcome text) returns void
@@ -381,20 +415,34 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_now       constant timestamptz := millrace.clock();
   v_workspace constant text := lower(p_payload ->> 'workspaceId');
-  v_google    constant timestamptz := (select b.open_until from millrace.circuit_breaker b where b.name = 'google');
-  v_own       constant timestamptz := (select b.open_until from millrace.circuit_breaker b where b.name = 'google/' || v_workspace);
   v_queue     millrace.queue;
-  v_held      timestamptz;
 begin
   select * into v_queue from millrace.queue q where q.name = 'calendar';
-  if coalesce(v_google, '-infinity') <> coalesce(v_queue.held_until, '-infinity') and greatest(v_google, v_queue.held_until) > v_now then
-    perform millrace.hold('calendar', until => v_google);
-  end if;
-  v_held := (select k.held_until from millrace.limited_key k where k.queue_id = v_queue.id and k.key = v_workspace);
-  if coalesce(v_own, '-infinity') <> coalesce(v_held, '-infinity') and greatest(v_own, v_held) > v_now then
-    perform millrace.hold('calendar', v_workspace, v_own);
+  perform millrace.hold_with_breaker('google', null, v_queue.held_until);
+  perform millrace.hold_with_breaker('google/' || v_workspace, v_workspace,
+    (select k.held_until from millrace.limited_key k where k.queue_id = v_queue.id and k.key = v_workspace));
+end
+$$;
+
+-- Sets the hold that goes with a breaker, which is p_held until now. A hold that the breaker did not set is somebody's decision: it stays, unless the
+-- breaker is open for longer, and is there again as the breaker closes.
+create function millrace.hold_with_breaker(p_breaker text, p_limit_key text, p_held timestamptz) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_now     constant timestamptz := millrace.clock();
+  v_breaker millrace.circuit_breaker;
+  v_other   timestamptz;
+  v_until   timestamptz;
+begin
+  select * into v_breaker from millrace.circuit_breaker b where b.name = p_breaker;
+  v_other := case when p_held = v_breaker.held_until then v_breaker.held_before else nullif(p_held, '-infinity') end;
+  v_until := greatest(v_breaker.open_until, v_other);
+  if found and coalesce(v_until, '-infinity') <> coalesce(p_held, '-infinity') and greatest(v_until, p_held) > v_now then
+    perform millrace.hold('calendar', p_limit_key, v_until);
+    update millrace.circuit_breaker b set held_until = v_until, held_before = v_other where b.name = p_breaker;
   end if;
 end
 $$;
@@ -403,8 +451,8 @@ $$;
 --   {step: nothing}                there is no event to cancel
 --   {step: wait, seconds, code}    circuit_open or source_busy: postpone
 --   {step: dead, code}             not_connected or connection_invalid
---   {step: go, permits, connection: {version, refresh_token, key_id, access_token?, access_key_id?}, binding?: {state, event_id, calendar_id}}
--- A payload that is not one of the three operations is refused, as by an insert into sync_outbox.
+--   {step: go, lease, permits, connection: {version, refresh_token, key_id, access_token?, access_key_id?}, binding?: {state, event_id, calendar_id}}
+-- `lease` is a fencing token: all that the attempt says later goes with it. A payload that is not one of the three operations is refused, as by an insert into sync_outbox.
 create function millrace_api.calendar_begin(jsonb) returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -412,6 +460,7 @@ as $$
 declare
   v_job        constant bigint := millrace.job_id(($1 ->> 'job_id')::uuid);
   v_payload    constant jsonb := $1 -> 'payload';
+  v_lease      constant bigint := nextval('millrace.calendar_lease');
   v_binding    record;
   v_event      jsonb; -- what is known of it, where the payload is about one
   v_connection millrace.google_connection;
@@ -423,11 +472,8 @@ begin
   select * into v_connection from millrace.google_connection c where c.workspace_id = (v_payload ->> 'workspaceId')::uuid;
   if v_payload ->> 'operation' <> 'REBUILD_ALL' then
     -- some seconds more than the attempt has, so that none outlives its lease
-    select * into v_binding from millrace.lease_binding(v_job, v_payload, millrace.clock() + make_interval(secs => ($1 ->> 'remaining')::double precision + 5));
-    v_event := jsonb_build_object(
-      'state', v_binding.state, 'calendar_id', v_binding.calendar_id,
-      'event_id', millrace.calendar_event_id((v_payload ->> 'workspaceId')::uuid, v_payload ->> 'sourceType', (v_payload ->> 'sourceId')::uuid,
-                                             v_binding.generation));
+    select * into v_binding
+      from millrace.lease_binding(v_job, v_lease, v_payload, millrace.clock() + make_interval(secs => ($1 ->> 'remaining')::double precision + 5));
     if v_payload ->> 'operation' = 'CANCEL_EVENT' and coalesce(v_binding.state, 'gone') = 'gone' then
       v_stop := '{"step": "nothing"}';
     elsif v_binding.busy_until is null then
@@ -448,12 +494,14 @@ begin
     end if;
   end if;
   if v_stop is not null then
-    perform millrace.release_bindings(v_job, v_payload);
+    perform millrace.release_bindings(v_lease, v_payload);
     perform millrace.count_calendar_outcome(v_job, v_payload, coalesce(v_stop ->> 'code', 'done'));
     return v_stop;
+  elsif v_payload ? 'sourceId' then
+    v_event := millrace.leased_event(v_lease, v_payload);
   end if;
   return jsonb_strip_nulls(jsonb_build_object(
-    'step', 'go', 'permits', v_call.permits,
+    'step', 'go', 'lease', v_lease, 'permits', v_call.permits,
     'connection', jsonb_build_object(
       'version', v_connection.version, 'refresh_token', v_connection.refresh_token_encrypted, 'key_id', v_connection.key_id)
       || case when v_connection.access_expires_at > millrace.clock() + interval '1 minute'
@@ -477,8 +525,8 @@ end
 $$;
 
 -- What an attempt changed at Google: bound (the event is as the payload says), gone (deleted), moved (deleted, to be made in another calendar),
--- spent (its id can't be used any more), or nothing. False where the binding is another job's by now.
-create function millrace.note_binding(p_job_id bigint, p_payload jsonb, p_effect text) returns boolean
+-- spent (its id can't be used any more), or nothing. False where the binding is another attempt's by now.
+create function millrace.note_binding(p_lease bigint, p_payload jsonb, p_effect text) returns boolean
 language plpgsql
 as $$
 declare
@@ -492,17 +540,19 @@ begin
          event = case p_effect when 'bound' then p_payload -> 'event' when 'gone' then null else b.event end,
          bound_at = case p_effect when 'bound' then v_now else b.bound_at end,
          busy_job = case p_effect when 'moved' then b.busy_job end,
+         busy_lease = case p_effect when 'moved' then b.busy_lease end,
          busy_until = case p_effect when 'moved' then b.busy_until end,
          updated_at = v_now
    where b.workspace_id = (p_payload ->> 'workspaceId')::uuid and b.source_type = p_payload ->> 'sourceType'
-     and b.source_id = (p_payload ->> 'sourceId')::uuid and b.busy_job = p_job_id;
+     and b.source_id = (p_payload ->> 'sourceId')::uuid and b.busy_lease = p_lease;
   return found;
 end
 $$;
 
--- {job_id, payload, permits, effect, google, outcome, invalid?: {version, reason}} -> {excused, seconds?, event_id?, held}: what came of an
--- attempt. `google` is worked, failed or unknown (nobody asked it, or only for a part). `seconds` is after how long to try again where
--- it failed, `event_id` the next one after a move, and `held` is false where the binding was another job's by then.
+-- {job_id, lease, payload, permits, effect, google, outcome, invalid?: {version, reason}} -> {excused, seconds?, event_id?, held, renewed}: what came
+-- of an attempt. `google` is worked, failed or unknown (nobody asked it, or only for a part). `seconds` is after how long to try again where
+-- it failed, `event_id` the next one after a move, and `held` is false where the binding was another attempt's by then. `renewed` says that
+-- the connection which is invalid is not the present one: somebody has connected the workspace again meanwhile.
 create function millrace_api.calendar_note(jsonb) returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -511,19 +561,21 @@ declare
   v_job     constant bigint := millrace.job_id(($1 ->> 'job_id')::uuid);
   v_payload constant jsonb := $1 -> 'payload';
   v_effect  constant text := $1 ->> 'effect';
+  v_lease   constant bigint := ($1 ->> 'lease')::bigint;
   v_noted   record;
   v_held    boolean := true;
+  v_renewed boolean;
 begin
   if v_payload ? 'sourceId' then
-    v_held := millrace.note_binding(v_job, v_payload, v_effect);
+    v_held := millrace.note_binding(v_lease, v_payload, v_effect);
   else
-    perform millrace.release_bindings(v_job, v_payload);
+    perform millrace.release_bindings(v_lease, v_payload);
     -- A REBUILD_ALL that is over: if somebody runs it again, it tries again what it could not make.
     update millrace.calendar_binding b set failed_job = null
      where v_effect = 'over' and b.workspace_id = (v_payload ->> 'workspaceId')::uuid and b.failed_job = v_job;
   end if;
   if v_effect = 'moved' then
-    return jsonb_build_object('excused', false, 'held', v_held, 'event_id', (
+    return jsonb_build_object('excused', false, 'held', v_held, 'renewed', false, 'event_id', (
       select millrace.calendar_event_id(b.workspace_id, b.source_type, b.source_id, b.generation)
         from millrace.calendar_binding b
        where b.workspace_id = (v_payload ->> 'workspaceId')::uuid and b.source_type = v_payload ->> 'sourceType'
@@ -532,21 +584,24 @@ begin
   update millrace.google_connection c
      set is_valid = false, invalid_reason = left($1 #>> '{invalid,reason}', 200), access_token_encrypted = null, access_key_id = null, access_expires_at = null
    where c.workspace_id = (v_payload ->> 'workspaceId')::uuid and c.version = ($1 #>> '{invalid,version}')::bigint;
+  v_renewed := not found and exists (select from millrace.google_connection c
+                                      where c.workspace_id = (v_payload ->> 'workspaceId')::uuid and c.version > ($1 #>> '{invalid,version}')::bigint);
   perform millrace.count_calendar_outcome(v_job, v_payload, $1 ->> 'outcome');
   if $1 ->> 'google' = 'unknown' then
-    return jsonb_build_object('excused', false, 'held', v_held);
+    return jsonb_build_object('excused', false, 'held', v_held, 'renewed', v_renewed);
   end if;
   select * into v_noted from millrace.note_call(millrace.calendar_breakers(v_payload), $1 -> 'permits', $1 ->> 'google' = 'worked', v_job);
   if $1 ->> 'google' = 'failed' or $1 -> 'permits' <> '{}' then
     perform millrace.follow_calendar_breakers(v_payload);
   end if;
-  return jsonb_strip_nulls(jsonb_build_object('excused', v_noted.excused, 'held', v_held, 'seconds', extract(epoch from v_noted.wait)));
+  return jsonb_strip_nulls(jsonb_build_object('excused', v_noted.excused, 'held', v_held, 'renewed', v_renewed, 'seconds', extract(epoch from v_noted.wait)));
 end
 $$;
 
--- {job_id, payload, remaining, limit, gone, bound, failed} -> {items: [{source_type, source_id, state, event_id, next_event_id, calendar_id, event_type, event}],
+-- {job_id, lease, payload, remaining, limit, gone, bound, failed} -> {items: [{source_type, source_id, state, event_id, next_event_id, calendar_id, event_type, event}],
 -- left, failed}: notes what a part of a REBUILD_ALL came to ([{source_type, source_id}] each) and leases the next part, of at most `limit`. `left`
--- says how many are still to be done, with those that other jobs have in hand, `failed` how many could not be made again.
+-- says how many are still to be done, with those that other jobs have in hand, `failed` how many could not be made again, and `lost` of how many
+-- it was told that are another attempt's by now: an attempt that is told so is over.
 --
 -- What it does again is every event that was bound when it was enqueued, and every one that an earlier run deleted and did not bring back: so
 -- a run that ended in the middle is simply run again.
@@ -560,8 +615,8 @@ declare
   v_now       constant timestamptz := millrace.clock();
   v_since     timestamptz;
   v_items     jsonb;
+  v_lost      constant int := millrace.note_rebuilt(v_job, $1);
 begin
-  perform millrace.note_rebuilt(v_job, $1);
   select j.enqueued_at into v_since from millrace.job j where j.id = v_job;
   with due as (
     select b.ctid from millrace.calendar_binding b
@@ -572,7 +627,8 @@ begin
        for update skip locked
   ), leased as (
     update millrace.calendar_binding b
-       set busy_job = v_job, busy_until = v_now + make_interval(secs => ($1 ->> 'remaining')::double precision + 5)
+       set busy_job = v_job, busy_lease = ($1 ->> 'lease')::bigint,
+           busy_until = v_now + make_interval(secs => ($1 ->> 'remaining')::double precision + 5)
      where b.ctid = any (array(select d.ctid from due d))
     returning b.*
   )
@@ -582,7 +638,7 @@ begin
            'next_event_id', millrace.calendar_event_id(l.workspace_id, l.source_type, l.source_id, l.generation + 1),
            'event_type', l.event_type, 'event', l.event) order by l.source_type, l.source_id), '[]')
     into v_items from leased l;
-  return jsonb_build_object('items', v_items,
+  return jsonb_build_object('items', v_items, 'lost', v_lost,
     'left', (select count(*) from millrace.calendar_binding b
               where b.workspace_id = v_workspace and (b.state = 'rebuilding' or b.state = 'bound' and b.bound_at < v_since)
                 and b.failed_job is distinct from v_job),
@@ -590,11 +646,15 @@ begin
 end
 $$;
 
-create function millrace.note_rebuilt(p_job_id bigint, p_request jsonb) returns void
+-- Answers how many of those that it is told of are another attempt's by now.
+create function millrace.note_rebuilt(p_job_id bigint, p_request jsonb) returns int
 language plpgsql
 as $$
 declare
-  v_now constant timestamptz := millrace.clock();
+  v_now  constant timestamptz := millrace.clock();
+  v_told constant int := (select coalesce(sum(jsonb_array_length(coalesce(p_request -> k.effect, '[]'))), 0)
+                            from (values ('gone'), ('bound'), ('failed')) as k (effect));
+  v_held int;
 begin
   update millrace.calendar_binding b
      set state = case t.effect when 'gone' then 'rebuilding' when 'bound' then 'bound' else b.state end,
@@ -603,13 +663,16 @@ begin
          bound_at = case t.effect when 'bound' then v_now else b.bound_at end,
          failed_job = case t.effect when 'failed' then p_job_id when 'bound' then null else b.failed_job end,
          busy_job = case t.effect when 'gone' then b.busy_job end,
+         busy_lease = case t.effect when 'gone' then b.busy_lease end,
          busy_until = case t.effect when 'gone' then b.busy_until end,
          updated_at = v_now
     from (select k.effect, r.source_type, r.source_id
             from (values ('gone'), ('bound'), ('failed')) as k (effect)
            cross join lateral jsonb_to_recordset(coalesce(p_request -> k.effect, '[]')) as r (source_type text, source_id uuid)) as t
    where b.workspace_id = (p_request #>> '{payload,workspaceId}')::uuid and b.source_type = t.source_type and b.source_id = t.source_id
-     and b.busy_job = p_job_id;
+     and b.busy_lease = (p_request ->> 'lease')::bigint;
+  get diagnostics v_held = row_count;
+  return v_told - v_held;
 end
 $$;
 
@@ -708,6 +771,27 @@ create view sync_outbox with (security_barrier = true) as
 
 comment on view sync_outbox is 'The items of the calendar outbox. Insert one (payload; workspace_id and operation are taken from it if not given); update its status to PENDING or CANCELLED. '
   'A condition on job_id (= millrace.job_id(''…'')) or on status reads little, any other every item that is kept.';
+
+-- An item as the view has it now. Its plan is made once in a session, not for each row that an update touches; and made here, where the
+-- view's schema is known.
+do $$
+begin
+  -- by its full name, since others may have planted one of theirs in this schema
+  execute pg_catalog.format($f$
+    create function millrace.outbox_item(p_job_id bigint) returns %1$I.sync_outbox
+    language plpgsql stable
+    set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+    as $b$
+    declare
+      v_item record;
+    begin
+      select q.* into v_item from %1$I.sync_outbox q where q.job_id = p_job_id;
+      return v_item;
+    end
+    $b$
+  $f$, pg_catalog.current_schema()::text);
+end
+$$;
 
 create trigger insert_into_sync_outbox instead of insert on sync_outbox for each row execute function millrace.insert_into_sync_outbox();
 create trigger update_sync_outbox instead of update on sync_outbox for each row execute function millrace.update_sync_outbox();

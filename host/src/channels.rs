@@ -13,12 +13,13 @@ use http::header::CONTENT_LENGTH;
 use reqwest::{Client, RequestBuilder, redirect};
 use serde::Deserialize;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 use tokio_postgres::AsyncMessage;
 use url::Url;
 
 use crate::database;
-use crate::manifest::Manifest;
+use crate::manifest::{Component, Manifest};
 use crate::serve::Server;
 use crate::up::service_token;
 
@@ -31,17 +32,23 @@ const NOTIFICATIONS: &str = "millrace_wake";
 /// A drain looks at its configuration, or says that it runs, and does nothing else before it answers.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often the connection that listens is asked whether it still does, and how long it may take to answer: on a connection that a firewall forgot, or whose
+/// server went without a word, nothing is heard and nothing fails.
+const STILL_THERE: Duration = Duration::from_secs(60);
+const STILL_THERE_ANSWER: Duration = Duration::from_secs(10);
+
 /// How long to wait before listening again after the database went: at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// Whether a component is a channel's: it has a handler composed in.
+pub fn has_handler(component: &Component) -> bool {
+    (component.dependencies.iter()).any(|dependency| dependency.name.matches(HANDLER))
+}
+
 /// The component and the route of each channel.
 fn channels(manifest: &Manifest) -> Vec<(&str, &str)> {
-    let has_handler = |id: &str| {
-        let component = manifest.components.get(id);
-        let dependencies = component.map_or([].as_slice(), |component| &component.dependencies);
-        dependencies.iter().any(|d| d.name.matches(HANDLER))
-    };
+    let has_handler = |id: &str| manifest.components.get(id).is_some_and(has_handler);
     let triggers = manifest.http.iter();
     triggers
         .filter(|trigger| {
@@ -150,8 +157,8 @@ impl Drop for Listener {
     }
 }
 
-/// Listens, if there is something to listen to (`database_url` is a Postgres) and a key to wake channels with (`wake_url` and
-/// `wake_key` say, as for the functions).
+/// Listens, if there is something to listen to (`database_url` is a Postgres) and channels are to be woken: `wake_url` is set, and so is `tick_key`,
+/// which is the `wake_key` of the functions in this application's manifest.
 ///
 /// # Errors
 /// No HTTP client can be made.
@@ -191,7 +198,8 @@ async fn follow_once(url: &str, waker: &Waker, pause: &mut Duration) -> Result<(
     let (client, mut connection) = database::connect_raw(url).await?;
     let messages = stream::poll_fn(move |context| connection.poll_message(context));
     let (heard, mut notifications) = mpsc::unbounded_channel();
-    let reading = tokio::spawn(messages.try_for_each(move |message| {
+    let mut reading = JoinSet::new(); // which ends with this call
+    reading.spawn(messages.try_for_each(move |message| {
         if let AsyncMessage::Notification(notification) = message {
             _ = heard.send(notification.payload().to_owned());
         }
@@ -206,10 +214,16 @@ async fn follow_once(url: &str, waker: &Waker, pause: &mut Duration) -> Result<(
     for row in client.query(due, &[]).await? {
         waker.wake(row.get(0));
     }
-    while let Some(queue) = notifications.recv().await {
-        waker.wake(queue);
+    loop {
+        match timeout(STILL_THERE, notifications.recv()).await {
+            Ok(Some(queue)) => waker.wake(queue),
+            Ok(None) => return Ok(reading.join_next().await.transpose()?.unwrap_or(Ok(()))?),
+            Err(_) => {
+                let asked = timeout(STILL_THERE_ANSWER, client.check_connection()).await;
+                asked.context("the connection that listens for enqueues does not answer")??;
+            }
+        }
     }
-    Ok(reading.await??)
 }
 
 /// Calls drains: of a queue one call at a time, and for whatever comes meanwhile exactly one more.

@@ -6,9 +6,12 @@ use tokio_postgres::Client;
 use crate::database::{connect, without_credentials};
 use crate::migrate::pending;
 
+/// A drain notes that it looked once a minute, and a tick, which wakes it where something is due, comes about as often.
+const MOST_MINUTES: i64 = 5;
+
 /// One thing that was looked at: what it is, and the fault if there is one.
 struct Finding {
-    what: &'static str,
+    what: String,
     fault: Option<String>,
 }
 
@@ -19,7 +22,7 @@ pub async fn examine(database_url: &str) -> Result<()> {
     let mut findings = vec![server_version(&client).await?];
     let (total, lacking) = pending(database_url).await?;
     findings.push(Finding {
-        what: "migrations",
+        what: "migrations".to_owned(),
         fault: (lacking > 0)
             .then(|| format!("{lacking} of {total} are not applied: run `millrace migrate`")),
     });
@@ -27,6 +30,7 @@ pub async fn examine(database_url: &str) -> Result<()> {
         findings.push(partitions(&client).await?);
         findings.push(misplaced_jobs(&client).await?);
         findings.push(schedules(&client).await?);
+        findings.extend(channels(&client).await?);
     }
     for Finding { what, fault } in &findings {
         println!("  {what}: {}", fault.as_deref().unwrap_or("good"));
@@ -46,7 +50,7 @@ async fn server_version(client: &Client) -> Result<Finding> {
         .await?;
     let major: i32 = row.get(0);
     Ok(Finding {
-        what: "server version",
+        what: "server version".to_owned(),
         fault: (major < 14).then(|| format!("{major} is older than 14")),
     })
 }
@@ -57,7 +61,7 @@ async fn partitions(client: &Client) -> Result<Finding> {
     let fault = (!ahead)
         .then(|| "next week has none: have cron-enqueue, or millrace.housekeep(), called from a scheduler".to_owned());
     Ok(Finding {
-        what: "partitions",
+        what: "partitions".to_owned(),
         fault,
     })
 }
@@ -68,7 +72,7 @@ async fn misplaced_jobs(client: &Client) -> Result<Finding> {
         .await?
         .get(0);
     Ok(Finding {
-        what: "jobs in exactly one state",
+        what: "jobs in exactly one state".to_owned(),
         fault: (count > 0).then(|| format!("{count} are not")),
     })
 }
@@ -80,7 +84,35 @@ async fn schedules(client: &Client) -> Result<Finding> {
         format!("{count} are overdue: have cron-enqueue, or millrace.enqueue_due(), called from a scheduler")
     });
     Ok(Finding {
-        what: "schedules in time",
+        what: "schedules in time".to_owned(),
         fault,
     })
+}
+
+/// Each channel as its drain last said, and whether jobs wait for one that does not run.
+async fn channels(client: &Client) -> Result<Vec<Finding>> {
+    let sql = "select c.queue, c.state, coalesce(c.detail, ''), coalesce(millrace.due_in(c.queue) = 0, false),
+                      (extract(epoch from millrace.clock() - c.seen_at) / 60)::bigint
+                 from millrace.channel c order by c.queue";
+    let rows = client.query(sql, &[]).await?;
+    let channels = rows.iter().map(|row| {
+        let (queue, state, detail) = (row.get::<_, &str>(0), row.get(1), row.get(2));
+        Finding {
+            what: format!("channel {queue}"),
+            fault: channel_fault(state, detail, row.get(3), row.get(4)),
+        }
+    });
+    Ok(channels.collect())
+}
+
+/// What is wrong with a channel that said so some minutes ago.
+fn channel_fault(state: &str, detail: &str, is_due: bool, minutes: i64) -> Option<String> {
+    match (state, is_due) {
+        ("misconfigured", _) => Some(format!("misconfigured: {detail}")),
+        ("idle", true) => Some(format!("jobs are due, and it is idle: {detail}")),
+        (_, true) if minutes >= MOST_MINUTES => Some(format!(
+            "jobs are due, and its drain last looked {minutes} minutes ago: is it served, and does a scheduler call cron-enqueue?"
+        )),
+        _ => None,
+    }
 }

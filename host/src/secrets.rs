@@ -3,7 +3,7 @@
 
 use std::io::Read;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::Subcommand;
 use millrace_vault::{Sealed, Vault, new_key};
 use tokio_postgres::{Client, Error};
@@ -56,7 +56,8 @@ pub async fn secrets(database_url: impl FnOnce() -> Result<String>, what: Secret
 }
 
 fn vault() -> Result<Vault> {
-    let keys = std::env::var(KEYS).with_context(|| format!("{KEYS} is not set"))?;
+    // The error of a value that is no text has the value in it.
+    let keys = std::env::var(KEYS).map_err(|_| anyhow!("{KEYS} is not set, or is no text"))?;
     Vault::new(&keys).map_err(|fault| anyhow!("{KEYS} {fault}"))
 }
 
@@ -115,10 +116,10 @@ async fn rotate(url: &str) -> Result<()> {
     let client = connect(url).await?;
     refuse_missing(&client, &vault).await?;
     let (mut renewed, mut overtaken) = (0_u64, 0_u64);
-    let mut after = Uuid::nil().to_string();
+    let mut after: Option<String> = None;
     loop {
         let sql = "select c.workspace_id::text, c.key_id, c.refresh_token_encrypted from millrace.google_connection c
-                    where c.key_id <> $1 and c.workspace_id > $2::text::uuid order by c.workspace_id limit $3";
+                    where c.key_id <> $1 and ($2::text is null or c.workspace_id > $2::text::uuid) order by c.workspace_id limit $3";
         let rows = client
             .query(sql, &[&vault.first(), &after, &PAGE])
             .await
@@ -126,7 +127,7 @@ async fn rotate(url: &str) -> Result<()> {
         let Some(last) = rows.last() else {
             break;
         };
-        after = last.get(0);
+        after = Some(last.get(0));
         for row in &rows {
             let old = Sealed {
                 key_id: row.get(1),

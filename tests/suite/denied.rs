@@ -244,6 +244,21 @@ fn needed_by(component: &str) -> (Vec<&'static str>, BTreeSet<String>) {
             "wake_key",
             "wake_url",
         ],
+        "channel-calendar" => &[
+            "calendar_sync_batch_size",
+            "calendar_sync_max_retries",
+            "calendar_sync_poll_interval_ms",
+            "calendar_token_key",
+            "google_batch_url",
+            "google_calendar_host",
+            "google_calendar_url",
+            "google_client_id",
+            "google_client_secret",
+            "google_token_host",
+            "google_token_url",
+            "wake_key",
+            "wake_url",
+        ],
         "channel-webhook" => &[
             "wake_key",
             "wake_url",
@@ -279,6 +294,11 @@ fn needed_by(component: &str) -> (Vec<&'static str>, BTreeSet<String>) {
     match component {
         "channel-email" => hosts.extend(["{{ wake_host }}", "{{ email_host }}"]),
         "channel-sms" => hosts.extend(["{{ wake_host }}", "{{ sms_host }}"]),
+        "channel-calendar" => hosts.extend([
+            "{{ wake_host }}",
+            "{{ google_calendar_host }}",
+            "{{ google_token_host }}",
+        ]),
         _ => (),
     }
     // It calls whatever URL a job names.

@@ -1,6 +1,7 @@
 //! The drain, composed with a handler that does what each job tells it (`tests/fixtures/handler-behaves`), or with one that blocks.
 
 mod deadlines;
+mod ending;
 mod outcomes;
 mod poison;
 mod runs;

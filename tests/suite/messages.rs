@@ -386,3 +386,31 @@ async fn clients_and_the_service_role_make_messages_and_nobody_else() {
     }
     println!("messages: {refused} statements without a right to them");
 }
+
+/// A megabyte each, and a job only names its message.
+#[tokio::test]
+async fn large_messages_are_handed_out_over_several_claims() {
+    const LARGEST: usize = 8 * 1024 * 1024 + 1_100_000; // eight megabytes begun, and the message that goes beyond
+    let database = Database::fresh().await;
+    let sql = "select comms.create_and_enqueue_email('f@example.com', 't@example.com', 's', repeat('<p>Hello</p>', 83333)) from generate_series(1, 20)";
+    database.run(sql).await;
+    // A replay has the dead one's message, and so its size.
+    let dead = dead_letter(&database).await;
+    database.one("select millrace.replay($1)", &[&dead]).await;
+
+    let (mut handed_out, mut claims) = (0, 0);
+    while handed_out < 20 {
+        let claim = "millrace_api.channel_claim('{\"queue\": \"email\", \"workerId\": \"w\", \"limit\": 100, \"leaseSeconds\": 60}')";
+        let claimed = call(&database, claim).await;
+        let size = claimed.to_string().len();
+        assert!(size < LARGEST, "{size} bytes");
+        let jobs = claimed["jobs"].as_array().expect("jobs");
+        assert!(!jobs.is_empty(), "only {handed_out} of 20 came");
+        for job in jobs {
+            assert_eq!(job["payload"]["html"].as_str().map(str::len), Some(999_996));
+        }
+        (handed_out, claims) = (handed_out + jobs.len(), claims + 1);
+    }
+    println!("messages: {handed_out} of 1 MB came in {claims} claims");
+    assert_eq!((handed_out, claims), (20, 3));
+}

@@ -406,6 +406,46 @@ async fn migrate_does_its_work_once_and_doctor_sees_whether_it_is_done() {
 }
 
 #[tokio::test]
+async fn doctor_says_what_channels_said_and_whether_jobs_wait_for_them() {
+    let database = Database::fresh().await;
+    let doctor = async || {
+        let mut command = command(&["doctor"]);
+        command.env("DATABASE_URL", database.url());
+        run(command).await
+    };
+    for (queue, state, detail) in [
+        ("a", "ready", "as told"),
+        ("b", "idle", "set the variable b_url"),
+        ("c", "misconfigured", "c_url"),
+    ] {
+        let seen = json!({ "queue": queue, "state": state, "detail": detail });
+        database
+            .one("select millrace_api.channel_seen($1)", &[&seen])
+            .await;
+    }
+    let (status, said) = doctor().await;
+    assert!(!status.success(), "{said}");
+    for line in [
+        "channel a: good",
+        "channel b: good",
+        "channel c: misconfigured: c_url",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+
+    let enqueue = "select millrace.enqueue(q, 't') from unnest(array['a', 'b']) as q";
+    database.run(enqueue).await;
+    let (_, said) = doctor().await;
+    let idle = "channel b: jobs are due, and it is idle: set the variable b_url";
+    assert!(said.contains("channel a: good"), "{said}");
+    assert!(said.contains(idle), "{said}");
+    database.set_clock_ahead(600.0).await;
+    let (_, said) = doctor().await;
+    let late = "channel a: jobs are due, and its drain last looked 10 minutes ago";
+    assert!(said.contains(late), "{said}");
+}
+
+#[tokio::test]
 async fn without_a_database_the_chores_say_what_is_missing() {
     for name in ["migrate", "doctor"] {
         let (status, said) = run(command(&[name])).await;

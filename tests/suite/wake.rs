@@ -19,7 +19,8 @@ use millrace_tests::program::{Program, command};
 use millrace_tests::queue;
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio_postgres::AsyncMessage;
+use tokio::task::JoinHandle;
+use tokio_postgres::{AsyncMessage, Client};
 
 /// An application with the channel `instant`, whose jobs are done at once, and no trigger that fires by itself.
 struct Woken {
@@ -252,13 +253,8 @@ async fn an_enqueue_in_sql_wakes_a_host_that_listens() {
     woken.done(502).await;
 }
 
-#[tokio::test]
-async fn only_channels_are_notified_and_not_by_functions() {
-    let woken = Woken::start(&[]).await;
-    let database = woken.database();
-    check(woken.app.server())
-        .await
-        .expect("the channel is ready");
+/// A client that listens, and the queues that are notified from now on until somebody notifies "end".
+async fn hear(database: &Database) -> (Client, JoinHandle<Vec<String>>) {
     let (client, mut connection) = connect_raw(database.url()).await.expect("a connection");
     let reading = tokio::spawn(async move {
         let mut heard = Vec::new();
@@ -277,6 +273,17 @@ async fn only_channels_are_notified_and_not_by_functions() {
         .batch_execute("listen millrace_wake")
         .await
         .expect("it listens");
+    (client, reading)
+}
+
+#[tokio::test]
+async fn only_channels_are_notified_and_not_by_functions() {
+    let woken = Woken::start(&[]).await;
+    let database = woken.database();
+    check(woken.app.server())
+        .await
+        .expect("the channel is ready");
+    let (_client, reading) = hear(database).await;
     database
         .run("select millrace.enqueue('elsewhere', 't')")
         .await;
@@ -292,6 +299,49 @@ async fn only_channels_are_notified_and_not_by_functions() {
         .await;
     database.run("notify millrace_wake, 'end'").await;
     assert_eq!(reading.await.expect("what was heard"), ["instant"]);
+}
+
+/// Roles have any name, and who made Millrace's roles may grant them without being a function.
+#[tokio::test]
+async fn an_enqueue_notifies_whatever_its_role_is_called() {
+    let database = Database::fresh().await;
+    database
+        .run("select millrace_api.channel_seen('{\"queue\": \"instant\", \"state\": \"ready\"}')")
+        .await;
+    let (_client, reading) = hear(&database).await;
+    let client = database.connect().await;
+    for (role, grants) in [
+        ("App-User", "millrace_client to {role}"),
+        (
+            "App Owner",
+            "millrace_client to {role}; grant millrace_functions to {role} with admin option",
+        ),
+        ("App\"Fn", "millrace_client, millrace_functions to {role}"),
+    ] {
+        let role = format!("\"{} {}\"", role.replace('"', "\"\""), std::process::id());
+        let grants = grants.replace("{role}", &role);
+        let sql = format!(
+            "create role {role}; grant {grants}; set session authorization {role}; \
+             select millrace.enqueue('instant', 't'); reset session authorization; drop role {role}"
+        );
+        client.batch_execute(&sql).await.expect(&role);
+    }
+    // A retry, and a job that is given another time, wake as an enqueue does.
+    let job = queue::enqueue(
+        database.client(),
+        json!({"queue": "instant", "type": "t", "delay_seconds": 3600}),
+    )
+    .await;
+    for call in [
+        "cancel($1)",
+        "retry($1)",
+        "reschedule($1, millrace.clock())",
+    ] {
+        let sql = format!("select millrace.{call}");
+        database.one(&sql, &[&job]).await;
+    }
+    database.run("notify millrace_wake, 'end'").await;
+    assert_eq!(reading.await.expect("what was heard"), ["instant"; 4]);
 }
 
 /// `serve` over a channel whose handler says `readiness`.
@@ -332,7 +382,11 @@ async fn a_start_tells_what_channels_say_and_ends_where_one_is_configured_wrongl
     let wrong = told("readiness_word");
     let (status, said) = serve(&wrong, &database).await.finish().await;
     assert!(!status.success(), "{said}");
-    let error = said.lines().last().unwrap_or_default();
+    // Instances that the program's end cuts off are told of behind it.
+    let error = said
+        .lines()
+        .find(|line| line.contains("configured wrongly"));
+    let error = error.expect("a line about the channel");
     for word in ["channel-told", "readiness_word", "is set wrongly"] {
         assert!(error.contains(word), "{word:?} is not in {error:?}");
     }

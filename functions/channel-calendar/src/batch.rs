@@ -23,9 +23,9 @@ pub struct Call {
 }
 
 /// The body of a batch request.
-pub fn body(calls: &[Call]) -> String {
+pub fn body<'a>(calls: impl IntoIterator<Item = &'a Call>) -> String {
     let mut text = String::new();
-    for (place, call) in calls.iter().enumerate() {
+    for (place, call) in calls.into_iter().enumerate() {
         let Call { method, path, body } = call;
         text.push_str(&format!(
             "--{BOUNDARY}\r\ncontent-type: application/http\r\ncontent-id: <call-{place}>\r\n\r\n{method} {path} HTTP/1.1\r\n"

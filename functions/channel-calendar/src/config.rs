@@ -1,9 +1,17 @@
 //! What the channel is set to, by Spin variables.
 
 use http::Uri;
+use millrace_delivery::configuration::base_url;
 use millrace_kit::variable;
 use millrace_vault::Vault;
 use millrace_worker::{Misconfiguration, Readiness};
+
+/// Google's addresses, for variables that are empty.
+const CALENDAR: &str = "https://www.googleapis.com/calendar/v3";
+const BATCH: &str = "https://www.googleapis.com/batch/calendar/v3";
+const TOKEN: &str = "https://oauth2.googleapis.com/token";
+/// What calls and batches may be sent to.
+const CALENDAR_HOST: &str = "google_calendar_host";
 
 /// The settings of one attempt.
 pub struct Config {
@@ -81,9 +89,9 @@ impl Config {
             client_secret: set("google_client_secret", client_secret)?,
             vault: Vault::new(&keys).map_err(|fault| wrong("calendar_token_key", fault))?,
             max_attempts: number("calendar_sync_max_retries", 1..=1000).await?,
-            calendar: endpoint("google_calendar_url").await?,
-            batch: endpoint("google_batch_url").await?,
-            token: endpoint("google_token_url").await?,
+            calendar: endpoint("google_calendar_url", CALENDAR_HOST, CALENDAR).await?,
+            batch: batch_endpoint().await?,
+            token: endpoint("google_token_url", "google_token_host", TOKEN).await?,
         })
     }
 }
@@ -115,9 +123,21 @@ async fn number(name: &'static str, range: std::ops::RangeInclusive<u32>) -> Res
         })
 }
 
-async fn endpoint(name: &'static str) -> Result<Endpoint, Unset> {
-    let url = get(name).await?;
-    Endpoint::read(&url).ok_or_else(|| wrong(name, "is not an http:// or https:// URL"))
+/// Where the client's secret and tokens go: over TLS, and to the host that the component may connect to.
+async fn endpoint(url: &'static str, host: &'static str, known: &str) -> Result<Endpoint, Unset> {
+    let read = base_url(url, host, known).await.map_err(Unset::Wrong)?;
+    Endpoint::read(&read).ok_or_else(|| wrong(url, "is not an http:// or https:// URL"))
+}
+
+/// Batches go to the host of all other calls, which [`endpoint`] has found right by then.
+async fn batch_endpoint() -> Result<Endpoint, Unset> {
+    let endpoint = endpoint("google_batch_url", CALENDAR_HOST, BATCH).await;
+    endpoint.map_err(|unset| match unset {
+        Unset::Wrong(fault) if fault.variable == CALENDAR_HOST => {
+            wrong("google_batch_url", "is not at google_calendar_host")
+        }
+        other => other,
+    })
 }
 
 fn wrong(name: &'static str, reason: impl ToString) -> Unset {

@@ -30,6 +30,8 @@ use state::{Attempt, Effect, Go, Google, Invalid, Noted, Step, Word};
 
 /// After how long a job is looked at again that waits for somebody to set the application right.
 const SETTING: Duration = Duration::from_secs(60);
+/// After how long a rebuilding goes on that Google's quota has stopped, where Google doesn't say: it is so much a minute.
+const QUOTA: Duration = Duration::from_secs(60);
 /// After how long where the database was out of reach.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -46,7 +48,11 @@ impl Handler for Channel {
     async fn handle(job: Job) -> Result<Receipt, Failure> {
         let config = Config::read().await.map_err(unset)?;
         let payload: &RawValue = serde_json::from_str(&job.payload).map_err(|_| malformed(""))?;
-        let attempt = Attempt { job: &job, payload };
+        let attempt = Attempt {
+            job: &job,
+            payload,
+            lease: None,
+        };
         match attempt.begin(config.max_attempts).await.map_err(problem)? {
             Step::Nothing => Ok(Receipt::done()),
             Step::Wait { seconds, code } => Err(Failure::postpone(
@@ -58,7 +64,10 @@ impl Handler for Channel {
                 code,
                 "the workspace's connection to Google is missing or no longer valid: somebody must connect it",
             )),
-            Step::Go(go) => work(&config, &attempt, *go).await,
+            Step::Go(go) => {
+                let lease = go.lease;
+                work(&config, &Attempt { lease, ..attempt }, *go).await
+            }
         }
     }
 }
@@ -114,6 +123,16 @@ impl Verdicts<'_> {
                 let message = format!("{failed} events could not be made again");
                 Err(Failure::dead("rebuild_incomplete", message))
             }
+            // It has used its share up by going on as it should: the attempt does not count, whoever has how many events.
+            Run::Ended(Answer::Limited(wait)) => {
+                self.note(Effect::None, Google::Worked, "rate_limited")
+                    .await?;
+                Err(Failure::postpone(
+                    wait.unwrap_or(QUOTA),
+                    "rate_limited",
+                    "Google limits how much may be asked of it",
+                ))
+            }
             Run::Ended(answer) => self.of(Ended::without_effect(answer)).await,
         }
     }
@@ -133,7 +152,7 @@ impl Verdicts<'_> {
                     false => Err(Failure::postpone(
                         SOON,
                         "source_busy",
-                        "the source is another job's by now",
+                        "the source is another attempt's by now",
                     )),
                 }
             }
@@ -145,7 +164,13 @@ impl Verdicts<'_> {
                 )
             }
             Answer::NoConsent(reason) => {
-                self.invalid(reason).await?;
+                if self.invalid(reason).await?.renewed {
+                    return Err(Failure::postpone(
+                        Duration::ZERO,
+                        "reconnected",
+                        "the workspace was connected again meanwhile",
+                    ));
+                }
                 Err(Failure::dead(
                     "connection_invalid",
                     format!(

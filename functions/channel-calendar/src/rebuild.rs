@@ -18,6 +18,9 @@ use crate::state::{Attempt, Item, Rebuilt, State};
 /// A part is not begun with less time than this.
 const LEAST: Duration = Duration::from_secs(5);
 
+/// After how long a run goes on that another attempt has overtaken.
+const OVERTAKEN: Duration = Duration::from_secs(1);
+
 /// How a run ended.
 pub enum Run {
     /// Every event has been made again.
@@ -59,13 +62,12 @@ pub async fn run(
         }
         let (making, mut told) = delete(session, &part.items).await;
         if !told.rebuilt.gone.is_empty() {
-            attempt.rebuild(&told.rebuilt, 0).await?;
+            let noted = attempt.rebuild(&told.rebuilt, 0).await?;
+            if noted.lost > 0 {
+                return Ok(Run::More(OVERTAKEN));
+            }
+            told.rebuilt = Rebuilt::default();
         }
-        let failed = std::mem::take(&mut told.rebuilt.failed);
-        told.rebuilt = Rebuilt {
-            failed,
-            ..Rebuilt::default()
-        };
         if told.end.is_none() {
             make(session, payload, &making, &mut told).await;
         }
@@ -73,6 +75,8 @@ pub async fn run(
         let next = attempt.rebuild(&told.rebuilt, limit).await?;
         if let Some(answer) = told.end {
             return Ok(Run::Ended(answer));
+        } else if next.lost > 0 {
+            return Ok(Run::More(OVERTAKEN));
         }
         part = next;
     }

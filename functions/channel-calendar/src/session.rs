@@ -120,8 +120,30 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Makes up to [`batch::MOST`] calls in one request. Where they have an answer as a whole, it is each one's.
+    /// Makes up to [`batch::MOST`] calls in one request. Where they have an answer as a whole, it is each one's. Those that the access token
+    /// is not taken for, while it is for the others or for the whole, are made once more with a new one.
     pub async fn batch(&mut self, calls: &[Call]) -> Vec<Answer> {
+        let calls: Vec<&Call> = calls.iter().collect();
+        let mut answers = self.parts(&calls).await;
+        let mut again = unauthorized(&answers);
+        if !again.is_empty() && !self.fresh {
+            let repeated: Vec<&Call> = again.iter().map(|place| calls[*place]).collect();
+            let renewed = match self.renew().await {
+                Ok(()) => self.parts(&repeated).await,
+                Err(answer) => vec![answer; repeated.len()],
+            };
+            for (place, answer) in again.iter().zip(renewed) {
+                answers[*place] = answer;
+            }
+            again = unauthorized(&answers);
+        }
+        for place in again {
+            answers[place] = Answer::NoConsent("unauthorized");
+        }
+        answers
+    }
+
+    async fn parts(&mut self, calls: &[&Call]) -> Vec<Answer> {
         if calls.is_empty() {
             return Vec::new();
         }
@@ -266,23 +288,30 @@ impl<'a> Session<'a> {
         .ok()
     }
 
-    fn batched(&self, token: &str, calls: &[Call]) -> Option<Request<Full<Bytes>>> {
+    fn batched(&self, token: &str, calls: &[&Call]) -> Option<Request<Full<Bytes>>> {
         let content_type = format!("multipart/mixed; boundary={}", batch::BOUNDARY);
         Request::post(self.config.batch.url())
             .header(AUTHORIZATION, format!("Bearer {token}"))
             .header(CONTENT_TYPE, content_type)
-            .body(Full::from(batch::body(calls)))
+            .body(Full::from(batch::body(calls.iter().copied())))
             .ok()
     }
 }
 
-/// A token endpoint's refusal, by its error code (RFC 6749 section 5.2).
+/// The places of the calls that the access token was not taken for.
+fn unauthorized(answers: &[Answer]) -> Vec<usize> {
+    let answers = answers.iter().enumerate();
+    let refused = answers.filter(|(_, answer)| **answer == Answer::Unauthorized);
+    refused.map(|(place, _)| place).collect()
+}
+
+/// A token endpoint's refusal, by its error code (RFC 6749 section 5.2). `unauthorized_client` is about the consent: it was given to another
+/// client, which this one does not become by waiting.
 fn refused(status: u16, answer: &Response<Vec<u8>>) -> Answer {
     match reason(answer.body()).as_str() {
         "invalid_grant" => Answer::NoConsent("invalid_grant"),
-        "invalid_client" | "unauthorized_client" | "invalid_request" => {
-            Answer::Ours("google_client_refused")
-        }
+        "unauthorized_client" => Answer::NoConsent("unauthorized_client"),
+        "invalid_client" | "invalid_request" => Answer::Ours("google_client_refused"),
         _ if status == 401 => Answer::Ours("google_client_refused"),
         _ => Answer::of(status, answer.headers(), answer.body()),
     }

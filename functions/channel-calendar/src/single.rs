@@ -91,7 +91,7 @@ async fn moved(
         }),
         _ => Err(Problem::unavailable(
             "try_again",
-            "the source is another job's by now",
+            "the source is another attempt's by now",
         )),
     }
 }

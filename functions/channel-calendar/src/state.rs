@@ -16,6 +16,8 @@ use crate::payload::Event;
 pub struct Attempt<'a> {
     pub job: &'a Job,
     pub payload: &'a RawValue,
+    /// What it goes by once it goes ahead: what is said by an earlier attempt of the job is passed over.
+    pub lease: Option<i64>,
 }
 
 /// What an attempt is to do.
@@ -34,6 +36,7 @@ struct Begun {
     step: String,
     seconds: Option<f64>,
     code: Option<String>,
+    lease: Option<i64>,
     permits: Option<Box<RawValue>>,
     connection: Option<Connection>,
     binding: Option<Binding>,
@@ -52,6 +55,7 @@ impl TryFrom<Begun> for Step {
             }),
             ("dead", _, _) => Ok(Self::Dead { code }),
             ("go", Some(permits), Some(connection)) => Ok(Self::Go(Box::new(Go {
+                lease: begun.lease,
                 permits,
                 connection,
                 binding: begun.binding,
@@ -63,6 +67,7 @@ impl TryFrom<Begun> for Step {
 
 /// What an attempt that goes ahead needs.
 pub struct Go {
+    pub lease: Option<i64>,
     /// Of which circuit breakers this attempt is the probe.
     pub permits: Box<RawValue>,
     pub connection: Connection,
@@ -143,8 +148,11 @@ pub struct Invalid<'a> {
 pub struct Noted {
     /// The attempt is not to count, since it was Google that failed.
     pub excused: bool,
-    /// Whether the source was still this job's.
+    /// Whether the source was still this attempt's.
     pub held: bool,
+    /// Whether the workspace has another connection by now than the one that is invalid.
+    #[serde(default)]
+    pub renewed: bool,
     /// After how long to try again.
     pub seconds: Option<f64>,
     /// The event's next id, after a move.
@@ -177,6 +185,8 @@ pub struct Part {
     pub items: Vec<Item>,
     pub left: u64,
     pub failed: u64,
+    /// How many of those that were told of are another attempt's by now.
+    pub lost: u64,
 }
 
 /// What a part came to.
@@ -207,6 +217,7 @@ impl Item {
 #[derive(Serialize)]
 struct Request<'a, R> {
     job_id: &'a str,
+    lease: Option<i64>,
     payload: &'a RawValue,
     /// Seconds until the attempt's deadline.
     remaining: f64,
@@ -274,6 +285,7 @@ impl Attempt<'_> {
     ) -> Result<A, Problem> {
         let request = Request {
             job_id: &self.job.id,
+            lease: self.lease,
             payload: self.payload,
             remaining: self.remaining().as_secs_f64(),
             rest,
@@ -342,6 +354,7 @@ mod tests {
         let payload: &RawValue = serde_json::from_str(r#"{"n": 1.10}"#).expect("JSON");
         let request = Request {
             job_id: "j",
+            lease: Some(7),
             payload,
             remaining: 1.5,
             rest: Word {
@@ -354,7 +367,7 @@ mod tests {
         };
         assert_eq!(
             serde_json::to_string(&request).expect("JSON"),
-            r#"{"job_id":"j","payload":{"n": 1.10},"remaining":1.5,"permits":{"n": 1.10},"effect":"bound","google":"worked","outcome":"done","invalid":null}"#
+            r#"{"job_id":"j","lease":7,"payload":{"n": 1.10},"remaining":1.5,"permits":{"n": 1.10},"effect":"bound","google":"worked","outcome":"done","invalid":null}"#
         );
     }
 }

@@ -23,7 +23,7 @@ millrace_worker::export!(Channel);
 
 impl Handler for Channel {
     async fn check() -> Readiness {
-        readiness(mode().await)
+        readiness("email_provider", mode().await)
     }
 
     async fn handle(job: Job) -> Result<Receipt, Failure> {
@@ -55,13 +55,14 @@ fn preview(message: &Message) -> Preview<'_> {
 async fn mode() -> Result<Mode<Message>, Misconfiguration> {
     let provider: Box<dyn Provider<Message>> = match text("email_provider").await?.as_str() {
         "" | "preview" => return Ok(Mode::Preview),
+        "off" => return Ok(Mode::Off),
         "resend" => Box::new(resend::Resend::configured().await?),
         "postmark" => Box::new(postmark::Postmark::configured().await?),
         "sendgrid" => Box::new(sendgrid::SendGrid::configured().await?),
         "mailgun" => Box::new(mailgun::Mailgun::configured().await?),
         "ses" => Box::new(ses::Ses::configured().await?),
         _ => {
-            let known = "is none of preview, resend, postmark, sendgrid, mailgun and ses";
+            let known = "is none of off, preview, resend, postmark, sendgrid, mailgun and ses";
             return Err(wrong("email_provider", known));
         }
     };

@@ -22,7 +22,7 @@ millrace_worker::export!(Channel);
 
 impl Handler for Channel {
     async fn check() -> Readiness {
-        readiness(mode().await)
+        readiness("sms_provider", mode().await)
     }
 
     async fn handle(job: Job) -> Result<Receipt, Failure> {
@@ -49,11 +49,12 @@ fn preview(message: &Message) -> Preview<'_> {
 async fn mode() -> Result<Mode<Message>, Misconfiguration> {
     let provider: Box<dyn Provider<Message>> = match text("sms_provider").await?.as_str() {
         "" | "preview" => return Ok(Mode::Preview),
+        "off" => return Ok(Mode::Off),
         "twilio" => Box::new(twilio::Twilio::configured().await?),
         "vonage" => Box::new(vonage::Vonage::configured().await?),
         "messagebird" => Box::new(messagebird::MessageBird::configured().await?),
         _ => {
-            let known = "is none of preview, twilio, vonage and messagebird";
+            let known = "is none of off, preview, twilio, vonage and messagebird";
             return Err(wrong("sms_provider", known));
         }
     };

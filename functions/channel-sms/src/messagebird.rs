@@ -71,10 +71,7 @@ impl Provider<Message> for MessageBird {
                 _ => Outcome::refused(),
             },
             // There is no such thing at that address, or it can't be done to it.
-            (_, Some(20 | 98)) => Outcome::Retry {
-                code: "no_such_resource",
-                after: None,
-            },
+            (_, Some(20 | 98)) => Outcome::no_such_resource(),
             (400..=499, Some(21)) => Outcome::refused(),
             _ => by_status(status, headers),
         };

@@ -58,6 +58,11 @@ pub fn check(text: &str, settings: &Settings) -> Result<Uri, &'static str> {
             "the URL's host is not on the public internet, and webhook_allow_private is not set",
         );
     }
+    if settings.is_own(authority.host(), port) {
+        return Err(
+            "the URL leads to the application's own services, and webhook_allow_private is not set",
+        );
+    }
     if port != own_port && port < FIRST_FREE_PORT {
         return Err("the URL's port is that of another protocol");
     }

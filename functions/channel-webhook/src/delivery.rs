@@ -14,6 +14,7 @@ use millrace_worker::{Failure, Job, Receipt};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::SOON;
 use crate::address;
 use crate::config::Settings;
 use crate::message::{Message, empty_object};
@@ -57,6 +58,13 @@ struct Endpoint {
 struct Gone<'a> {
     endpoint: &'a str,
     url: &'a str,
+}
+
+/// What it answers.
+#[derive(Deserialize)]
+struct Noted {
+    /// The endpoint is enabled at another URL.
+    moved: bool,
 }
 
 /// What `millrace_api.keep_preview` is asked.
@@ -116,7 +124,7 @@ impl<'a> Delivery<'a> {
     /// Keeps the message, to be looked at.
     ///
     /// # Errors
-    /// A database that does not answer, to be tried again.
+    /// A database that does not answer; the job waits.
     pub async fn keep(self, settings: &Settings) -> Result<Receipt, Failure> {
         #[derive(Deserialize)]
         struct Kept {
@@ -199,8 +207,12 @@ impl<'a> Delivery<'a> {
             endpoint,
             url: &self.url,
         };
-        match ask_database::<serde::de::IgnoredAny>("webhook_gone", &gone).await {
-            Ok(_) => Failure::dead(
+        match ask_database("webhook_gone", &gone).await {
+            Ok(Noted { moved: true }) => Failure::retry(
+                "endpoint_moved",
+                "the receiver answered 410; the endpoint has moved meanwhile",
+            ),
+            Ok(Noted { moved: false }) => Failure::dead(
                 "gone",
                 "the receiver answered 410; the endpoint is disabled",
             ),
@@ -221,7 +233,8 @@ async fn ask_database<T: for<'de> Deserialize<'de>>(
     function: &'static str,
     request: &impl Serialize,
 ) -> Result<T, Failure> {
-    let unavailable = |problem: Problem| Failure::retry("database_unavailable", problem.error());
+    let unavailable =
+        |problem: Problem| Failure::postpone(SOON, "database_unavailable", problem.error());
     let answer = database::call_text(&Caller::anyone(), function, request).await;
     let answer = answer.map_err(unavailable)?;
     serde_json::from_str(&answer)

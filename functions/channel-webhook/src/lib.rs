@@ -9,11 +9,16 @@ mod delivery;
 mod message;
 mod outcome;
 
+use std::time::Duration;
+
 use millrace_worker::{Failure, Handler, Job, Readiness, Receipt};
 
 use config::{Mode, Settings};
 use delivery::Delivery;
 use message::Message;
+
+/// How long a job waits, without having lost an attempt, for what is no matter of its own: the variables, the database.
+const SOON: Duration = Duration::from_secs(60);
 
 struct Channel;
 
@@ -27,7 +32,9 @@ impl Handler for Channel {
 
     async fn handle(job: Job) -> Result<Receipt, Failure> {
         let settings = Settings::read().await.map_err(|wrong| {
-            Failure::retry(
+            // They were right when the run began; the next one claims nothing.
+            Failure::postpone(
+                SOON,
                 "misconfigured",
                 format!("the variable {} {}", wrong.variable, wrong.reason),
             )

@@ -10,7 +10,7 @@ use millrace_worker::{Failure, Job, Policy, Receipt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::mode::Mode;
+use crate::mode::{Mode, switched_off};
 use crate::provider::Provider;
 use crate::ruling::{Outcome, Ruling};
 
@@ -74,6 +74,7 @@ impl Delivery<'_> {
         preview: impl FnOnce(&'p M) -> Preview<'p>,
     ) -> Result<Receipt, Failure> {
         match mode {
+            Mode::Off => Err(switched_off()),
             Mode::Preview => self.keep(preview(message)).await,
             // One that is idempotent can always be asked again.
             Mode::Send(provider, _) if provider.is_idempotent() => {

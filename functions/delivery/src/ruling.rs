@@ -85,6 +85,14 @@ impl Outcome {
         }
     }
 
+    /// What is asked is not there: the URL, the domain or the account's name in it is wrong, for every message.
+    pub fn no_such_resource() -> Self {
+        Self::Blocked {
+            code: "no_such_resource",
+            after: ACCOUNT,
+        }
+    }
+
     /// The provider understood the message and refuses it.
     pub fn refused() -> Self {
         Self::Dead {
@@ -99,18 +107,11 @@ pub fn by_status(status: StatusCode, headers: &HeaderMap) -> Outcome {
     match status.as_u16() {
         401 | 403 => Outcome::account(),
         402 => Outcome::quota(headers),
-        404 | 405 => Outcome::Retry {
-            code: "no_such_resource",
-            after: None,
-        },
+        300..=399 | 404 | 405 => Outcome::no_such_resource(),
         413 => Outcome::Dead {
             code: "message_too_long",
         },
         429 => Outcome::rate_limited(retry_after(headers)),
-        300..=399 => Outcome::Retry {
-            code: "redirected",
-            after: None,
-        },
         400..=407 | 409..=499 => Outcome::refused(),
         _ => Outcome::Ambiguous {
             after: retry_after(headers),
@@ -151,6 +152,9 @@ mod tests {
         }
         for status in [401, 403] {
             assert_eq!(of(status), Outcome::account(), "{status}");
+        }
+        for status in [301, 302, 307, 308, 404, 405] {
+            assert_eq!(of(status), Outcome::no_such_resource(), "{status}");
         }
         assert_eq!(of(429), Outcome::rate_limited(None));
     }

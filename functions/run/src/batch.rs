@@ -112,8 +112,10 @@ fn details(text: String) -> Option<Json> {
 #[derive(Default)]
 pub struct Batches {
     waiting: Vec<Outcome>,
-    /// A batch was refused: they go one by one, until none is left, so that the one at fault stands alone.
+    /// A batch was refused or gave way: they go one by one, until none is left, so that the one at fault stands alone.
     one_by_one: bool,
+    /// Those that gave way alone (somebody holds what they write to); they wait until there are no others.
+    aside: Vec<Outcome>,
 }
 
 impl Batches {
@@ -124,16 +126,20 @@ impl Batches {
 
     /// How many wait.
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + self.aside.len()
     }
 
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.len() == 0
     }
 
     /// The next batch. A job that was claimed again after its lease ran out may be here twice, and a statement takes it once.
     pub fn take(&mut self) -> Vec<Outcome> {
+        if self.waiting.is_empty() {
+            let next = self.aside.len().min(1);
+            return self.aside.drain(..next).collect();
+        }
         let most = if self.one_by_one { 1 } else { BATCH };
         let (mut batch, mut left) = (Vec::<Outcome>::new(), Vec::new());
         let mut ids = std::collections::BTreeSet::new();
@@ -163,6 +169,24 @@ impl Batches {
                 0
             }
         }
+    }
+
+    /// Puts a batch back that had to give way to another statement, to be tried one by one; a single one goes behind all others.
+    pub fn gave_way(&mut self, batch: Vec<Outcome>) {
+        match batch.len() {
+            0 | 1 => self.aside.extend(batch),
+            _ => {
+                self.put_back(batch);
+                self.one_by_one = true;
+            }
+        }
+    }
+
+    /// Drops all. Answers how many there were.
+    pub fn clear(&mut self) -> usize {
+        let count = self.len();
+        *self = Self::default();
+        count
     }
 }
 
@@ -224,5 +248,27 @@ mod tests {
         batches.push(done("c", 3));
         batches.push(done("d", 4));
         assert_eq!(batches.take().len(), 2, "later ones go together again");
+    }
+    #[test]
+    fn one_that_gives_way_holds_up_no_other() {
+        let mut batches = Batches::default();
+        for (id, lease) in [("a", 1), ("b", 2)] {
+            batches.push(done(id, lease));
+        }
+        let batch = batches.take();
+        batches.gave_way(batch);
+        let first = batches.take();
+        assert_eq!(leases(&first), [1]);
+        batches.gave_way(first);
+        assert_eq!(leases(&batches.take()), [2]);
+        for (id, lease) in [("c", 3), ("d", 4)] {
+            batches.push(done(id, lease));
+        }
+        assert_eq!(batches.len(), 3);
+        assert_eq!(leases(&batches.take()), [3, 4], "together");
+        let last = batches.take();
+        assert_eq!(leases(&last), [1], "when there is no other");
+        batches.gave_way(last);
+        assert_eq!((batches.clear(), batches.is_empty()), (1, true));
     }
 }

@@ -35,7 +35,7 @@ const LINGER: Duration = Duration::from_secs(1);
 const STATEMENT_PAUSE: Duration = Duration::from_millis(250);
 const STATEMENT_FAILURES: u32 = 4;
 
-/// Behind the end of a run: for how long its last reports are tried.
+/// Behind the end of a run: for how long its last reports are tried, and the longest that any statement of it is waited for.
 const LAST_REPORTS: Duration = Duration::from_secs(3);
 
 type Said = Result<Receipt, Failure>;
@@ -55,7 +55,7 @@ pub struct Summary {
     pub refused: usize,
     /// Outcomes that could not be reported.
     pub lost: usize,
-    /// The run ended by its time, with jobs left.
+    /// The run ended by its time, with jobs left as far as it knows.
     pub more: bool,
 }
 
@@ -89,9 +89,12 @@ pub struct Over {
 /// Something that happened.
 enum Event {
     Ended(i64, Ended<Said>),
-    Claimed(Result<Claimed, Problem>),
+    /// With when it was asked for: leases run from then at the earliest.
+    Claimed(Instant, Result<Claimed, Problem>),
     Reported(Vec<Outcome>, Result<Reported, Problem>),
-    Extended(Vec<LeaseName>, Result<(), Problem>),
+    /// A report of so many outcomes had no answer when time was up.
+    Unheard(usize, Problem),
+    Extended(Instant, Vec<LeaseName>, Result<(), Problem>),
     Tick,
 }
 
@@ -125,8 +128,8 @@ pub struct Engine {
     is_ticking: bool,
     /// When to claim next; not before there is a note, if none.
     look_at: Option<Instant>,
-    /// Something is due that was not to be had: what ends now may have made room.
-    is_limited: bool,
+    /// Something was reported since the last claim began, which it may not have seen yet: a slot is free, the next job of a key is due.
+    has_made_room: bool,
     report_at: Instant,
     failures: u32,
     problem: Option<Problem>,
@@ -155,7 +158,7 @@ impl Engine {
             is_extending: false,
             is_ticking: false,
             look_at: Some(now),
-            is_limited: false,
+            has_made_room: false,
             report_at: now,
             failures: 0,
             problem: None,
@@ -183,7 +186,9 @@ impl Engine {
                 self.take_note_of::<H>(event);
             }
         }
-        self.summary.more |= self.look_at.is_some_and(|at| at <= Instant::now());
+        // What is due soon, and what somebody asked for since the last claim, is for the next run.
+        let soon = Instant::now() + LINGER;
+        self.summary.more |= self.turn.has_note() || self.look_at.is_some_and(|at| at <= soon);
         // From here to the end of the turn there is no await, so no note can come between.
         drop(self.turn);
         Over {
@@ -196,9 +201,13 @@ impl Engine {
     fn take_note_of<H: Handle>(&mut self, event: Event) {
         match event {
             Event::Ended(lease_id, ended) => self.ended(lease_id, ended),
-            Event::Claimed(claimed) => self.claimed::<H>(claimed),
+            Event::Claimed(asked, claimed) => self.claimed::<H>(asked, claimed),
             Event::Reported(batch, answer) => self.reported(batch, answer),
-            Event::Extended(leases, answer) => self.extended(&leases, &answer),
+            Event::Unheard(count, problem) => {
+                self.is_reporting = false;
+                self.lose(count, &problem);
+            }
+            Event::Extended(asked, leases, answer) => self.extended(asked, &leases, &answer),
             Event::Tick => self.is_ticking = false,
         }
     }
@@ -236,6 +245,11 @@ impl Engine {
         self.config.run.saturating_sub(self.start.elapsed())
     }
 
+    /// For how long a statement that begins now is waited for.
+    fn statement_time(&self) -> Duration {
+        (self.config.run + LAST_REPORTS).saturating_sub(self.start.elapsed())
+    }
+
     fn begin_claim(&mut self) {
         let now = Instant::now();
         let places = self.config.concurrency.saturating_sub(self.in_hand.len());
@@ -254,18 +268,17 @@ impl Engine {
         // A note that comes from now on is for the next claim.
         self.turn.asked_again();
         self.look_at = None;
+        self.has_made_room = false;
         self.is_claiming = true;
         let (queue, worker) = (self.config.queue.clone(), self.worker.clone());
         let (lease, detail) = (self.config.lease.as_secs(), self.detail.clone());
-        self.events.push(
-            async move {
-                Event::Claimed(statements::claim(&queue, &worker, places, lease, &detail).await)
-            }
-            .boxed_local(),
-        );
+        let claim = async move { statements::claim(&queue, &worker, places, lease, &detail).await };
+        let claim = answered(claim, self.statement_time());
+        self.events
+            .push(async move { Event::Claimed(now, claim.await) }.boxed_local());
     }
 
-    fn claimed<H: Handle>(&mut self, answer: Result<Claimed, Problem>) {
+    fn claimed<H: Handle>(&mut self, asked: Instant, answer: Result<Claimed, Problem>) {
         self.is_claiming = false;
         let now = Instant::now();
         let claimed = match answer {
@@ -273,18 +286,18 @@ impl Engine {
             Err(problem) => return self.look_again_after(problem),
         };
         self.failures = 0;
-        self.is_limited = claimed.due_in_ms == Some(0);
         self.look_at = match claimed.due_in_ms {
-            _ if claimed.alone => Some(now),
+            _ if claimed.alone || self.has_made_room => Some(now),
             Some(0) => Some(now + NOT_TO_BE_HAD),
             Some(milliseconds) => now.checked_add(Duration::from_millis(milliseconds)),
             None if claimed.jobs.is_empty() => None,
             None => Some(now), // as many as were asked for, or no more to come: the next claim finds out
         };
+        let until = asked + self.config.lease;
         for leased in claimed.jobs {
             match claimed.alone {
-                true => self.alone = Some((leased, now + self.config.lease)),
-                false => self.begin::<H>(leased, now + self.config.lease),
+                true => self.alone = Some((leased, until)),
+                false => self.begin::<H>(leased, until),
             }
         }
     }
@@ -359,13 +372,19 @@ impl Engine {
         }
         self.is_reporting = true;
         let (batch, worker) = (self.outcomes.take(), self.worker.clone());
-        self.events.push(
-            async move {
-                let answer = statements::report(&worker, &batch).await;
-                Event::Reported(batch, answer)
+        let count = batch.len();
+        let report = async move {
+            let answer = statements::report(&worker, &batch).await;
+            Ok((batch, answer))
+        };
+        let report = answered(report, self.statement_time());
+        let event = async move {
+            match report.await {
+                Ok((batch, answer)) => Event::Reported(batch, answer),
+                Err(late) => Event::Unheard(count, late),
             }
-            .boxed_local(),
-        );
+        };
+        self.events.push(event.boxed_local());
     }
 
     fn reported(&mut self, batch: Vec<Outcome>, answer: Result<Reported, Problem>) {
@@ -376,25 +395,34 @@ impl Engine {
                     log::line(format_args!("job {}: {}", refused.id, refused.code));
                 }
                 self.summary.refused += reported.refused.len();
-                if self.is_limited {
-                    self.look_at = Some(Instant::now());
-                }
+                self.has_made_room = true;
+                self.look_at = Some(Instant::now());
             }
-            Err(problem) if self.is_worth_another_try(&problem) => {
-                self.outcomes.put_back(batch);
-                self.report_at = Instant::now() + STATEMENT_PAUSE;
-            }
-            Err(problem) => {
-                log::line(format_args!("outcomes not reported: {}", problem.code()));
-                self.summary.lost += self.outcomes.refused(batch);
-            }
+            Err(problem) => self.not_reported(batch, &problem),
         }
     }
 
     /// A database that is busy or away is told again, until time is up for good. Then what it has not heard is lost, and those leases run out.
-    fn is_worth_another_try(&self, problem: &Problem) -> bool {
-        problem.status() == StatusCode::SERVICE_UNAVAILABLE
-            && self.start.elapsed() < self.config.run + LAST_REPORTS
+    fn not_reported(&mut self, batch: Vec<Outcome>, problem: &Problem) {
+        if problem.status() != StatusCode::SERVICE_UNAVAILABLE {
+            log::line(format_args!("outcomes not reported: {}", problem.code()));
+            self.summary.lost += self.outcomes.refused(batch);
+        } else if self.statement_time().is_zero() {
+            self.lose(batch.len(), problem);
+        } else {
+            match problem.code() {
+                "try_again" => self.outcomes.gave_way(batch),
+                _ => self.outcomes.put_back(batch),
+            }
+            self.report_at = Instant::now() + STATEMENT_PAUSE;
+        }
+    }
+
+    /// Gives up so many outcomes, and all that wait.
+    fn lose(&mut self, count: usize, problem: &Problem) {
+        let lost = count + self.outcomes.clear();
+        log::line(format_args!("{lost} outcomes lost: {}", problem.code()));
+        self.summary.lost += lost;
     }
 
     /// Leases are extended when less than half of them is left.
@@ -416,24 +444,20 @@ impl Engine {
         }
         self.is_extending = true;
         let (worker, seconds) = (self.worker.clone(), self.config.lease.as_secs());
-        self.events.push(
-            async move {
-                let answer = statements::extend(&worker, &leases, seconds).await;
-                Event::Extended(leases, answer)
-            }
-            .boxed_local(),
-        );
+        let (asked, names) = (Instant::now(), leases.clone());
+        let extension = async move { statements::extend(&worker, &names, seconds).await };
+        let extension = answered(extension, self.statement_time());
+        self.events
+            .push(async move { Event::Extended(asked, leases, extension.await) }.boxed_local());
     }
 
     /// Leases that could not be extended are tried again in a while; those that are lost are known by their reports.
-    fn extended(&mut self, leases: &[LeaseName], answer: &Result<(), Problem>) {
+    fn extended(&mut self, asked: Instant, leases: &[LeaseName], answer: &Result<(), Problem>) {
         self.is_extending = false;
-        let half = self.config.lease / 2;
-        let until = Instant::now()
-            + match answer {
-                Ok(()) => self.config.lease,
-                Err(_) => half + STATEMENT_PAUSE,
-            };
+        let until = match answer {
+            Ok(()) => asked + self.config.lease,
+            Err(_) => Instant::now() + self.config.lease / 2 + STATEMENT_PAUSE,
+        };
         for lease in leases {
             if let Some(held) = self.in_hand.get_mut(&lease.lease_id) {
                 held.until = until;
@@ -457,5 +481,20 @@ impl Engine {
                 .boxed_local(),
             );
         }
+    }
+}
+
+/// What a statement comes to within `time`: one that waits for a lock, or for a database that is gone without a word, makes no run longer.
+async fn answered<T: 'static>(
+    statement: impl Future<Output = Result<T, Problem>> + 'static,
+    time: Duration,
+) -> Result<T, Problem> {
+    match calls::within(statement, time).await {
+        Ended::Answered(answer) => answer,
+        // Unlike a handler's call it can be dropped at once: it is the host that cancels it.
+        Ended::Late(_) => Err(Problem::unavailable(
+            "database_unavailable",
+            "the database did not answer in time",
+        )),
     }
 }

@@ -19,6 +19,7 @@ use wasmtime_wasi_http::handler::{
 use super::engine::{Compiler, Program};
 use super::instance::InstanceState;
 use super::worker::{Phase, Ticket, Workers, one_line};
+use crate::channels::has_handler;
 use crate::manifest::{self, Mount};
 use crate::outbound::AllowedHosts;
 use crate::postgres::Pools;
@@ -44,7 +45,7 @@ pub struct Component {
     pub databases: Pools,
     /// Where the application listens; set once it does.
     pub own_address: Arc<OnceLock<SocketAddr>>,
-    /// What its instances may use up.
+    /// What its instances may use up; a channel has less than others.
     pub limits: Limits,
 }
 
@@ -58,9 +59,13 @@ impl Component {
         id: &str,
         component: &manifest::Component,
         values: &Values,
-        limits: Limits,
+        mut limits: Limits,
         own_address: Arc<OnceLock<SocketAddr>>,
     ) -> Result<Self> {
+        // What a channel does behind an answer is a run, which has a request's time; it streams nothing.
+        if has_handler(component) {
+            limits.stream_timeout = limits.request_timeout;
+        }
         let mut hosts = Vec::new();
         for template in &component.allowed_outbound_hosts {
             let host = template.resolve(values)?;

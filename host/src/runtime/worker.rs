@@ -63,6 +63,7 @@ impl HandlerState for Workers {
                 component: self.component.clone(),
                 end: watch::Sender::new(None),
                 stuck,
+                phase: self.phase.clone(),
             },
         })
     }
@@ -88,6 +89,7 @@ pub struct Worker {
     end: watch::Sender<Option<Arc<str>>>,
     /// Set once a request ran out of time: it can't be cancelled, only its instance can be ended.
     stuck: Arc<AtomicBool>,
+    phase: watch::Receiver<Phase>,
 }
 
 impl WorkerState for Worker {
@@ -123,7 +125,13 @@ impl WorkerState for Worker {
     fn drop(&self, store: Store<InstanceState>, result: Result<(), wasmtime::Error>) {
         if let Err(error) = result {
             let why = one_line(&error);
-            tracing::warn!(component = %self.component.id, "an instance ended: {why}");
+            match *self.phase.borrow() {
+                // By the server's own end, which may leave it no time to be told: what is dropped unasked is taken for a panic.
+                Phase::Ended => {
+                    tracing::debug!(component = %self.component.id, "an instance was cut off: {why}");
+                }
+                _ => tracing::warn!(component = %self.component.id, "an instance ended: {why}"),
+            }
             self.end.send_replace(Some(why));
         }
         drop(store);
@@ -178,7 +186,7 @@ impl WorkerExpiration for Expiration {
         let time = match status {
             WorkerStatus::Idle => self.idle_timeout,
             WorkerStatus::Requests => self.request_timeout + AFTER_TIMEOUT,
-            // A stuck request is work that goes on for nobody and may hold a connection. It takes the responses that
+            // Work behind the responses, with the time that the limits give streams; a channel's is a request's. A stuck request is work that goes on for nobody and may hold a connection. It takes the responses that
             // still stream with it.
             WorkerStatus::PostReturn if self.stuck.load(Ordering::Relaxed) => AFTER_TIMEOUT,
             WorkerStatus::PostReturn => self.stream_timeout,

@@ -38,6 +38,9 @@ pub struct Google {
     pub events: Vec<Kept>,
     /// What the next parts of batches meet: status and reason, one each.
     pub parts: VecDeque<Option<(u16, &'static str)>>,
+    /// How many batches it does in a minute, where it limits that.
+    pub batches_a_minute: Option<usize>,
+    batched: VecDeque<Duration>,
     tokens: BTreeMap<String, Duration>,
 }
 
@@ -50,6 +53,8 @@ impl Default for Google {
             consents: [REFRESH_TOKEN.to_owned()].into(),
             events: Vec::new(),
             parts: VecDeque::new(),
+            batches_a_minute: None,
+            batched: VecDeque::new(),
             tokens: BTreeMap::new(),
         }
     }
@@ -173,6 +178,20 @@ impl Google {
         }
     }
 
+    /// Over quota each part is refused by itself, the batch is not; and what is refused uses nothing up.
+    fn is_over_quota(&mut self, now: Duration) -> bool {
+        let Some(most) = self.batches_a_minute else {
+            return false;
+        };
+        self.batched
+            .retain(|at| *at + Duration::from_secs(60) > now);
+        let over = self.batched.len() >= most;
+        if !over {
+            self.batched.push_back(now);
+        }
+        over
+    }
+
     /// Answers the parts in the opposite order: nobody is promised theirs.
     fn batch(&mut self, request: &Seen, ledger: &mut Ledger) -> Answer {
         let content_type = request.header("content-type");
@@ -180,12 +199,14 @@ impl Google {
             return failed(400, "badRequest");
         };
         let delimiter = format!("--{boundary}");
+        let limited = self.is_over_quota(ledger.now());
         let parts: Vec<&str> = request.body.split(&delimiter).collect();
         let parts = parts.iter().filter(|part| part.starts_with("\r\n"));
         let mut answers: Vec<String> = parts
             .map(|part| {
                 let (id, call) = part_of(part, request);
                 let answer = match self.parts.pop_front().flatten() {
+                    _ if limited => failed(403, "rateLimitExceeded"),
                     Some((429, reason)) => failed(429, reason).with("retry-after", "9"),
                     Some((status, reason)) => failed(status, reason),
                     None => self.call(&call, ledger),

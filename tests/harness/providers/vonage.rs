@@ -125,6 +125,18 @@ pub const ANSWERS: &[Documented] = &[
         PLAIN,
         r#"{"message-count":"1","messages":[{"status":"33","error-text":"m"}]}"#,
     ),
+    (
+        "one part of two refused",
+        200,
+        PLAIN,
+        r#"{"message-count":"2","messages":[{"status":"0","message-id":"m"},{"status":"1","error-text":"m"}]}"#,
+    ),
+    (
+        "both parts refused",
+        200,
+        PLAIN,
+        r#"{"message-count":"2","messages":[{"status":"12","error-text":"m"},{"status":"1","error-text":"m"}]}"#,
+    ),
     ("429 with a delay", 429, ("retry-after", "23"), ""),
     ("500", 500, PLAIN, ""),
 ];

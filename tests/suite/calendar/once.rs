@@ -9,7 +9,9 @@ use millrace_tests::deadline::eventually;
 use millrace_tests::provider::Fault;
 use millrace_tests::providers::google::{CLIENT_ID, CLIENT_SECRET};
 
-use super::{KEY_1, Syncing, is_call};
+use serde_json::{Value, json};
+
+use super::{KEY_1, Syncing, WORKSPACE, is_call};
 
 /// Runs the channel, an hour passing each time, until every item has ended.
 async fn run_to_the_end(syncing: &Syncing) -> usize {
@@ -226,4 +228,51 @@ async fn an_event_moves_with_its_calendar() {
         .google
         .service(|google| google.live()[0].calendar.clone());
     assert_eq!(calendar, "other@example.com");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_earlier_attempt_of_a_job_says_too_late_is_passed_over() {
+    let database = millrace_tests::database::Database::fresh().await;
+    let connect =
+        format!("select millrace.connect_calendar('{WORKSPACE}', null, 'ciphertext', 'k1')");
+    database.run(&connect).await;
+    let payload = super::upsert(1, "first");
+    let sql = "insert into sync_outbox (payload) values ($1) returning id::text";
+    let job: String = database.one(sql, &[&payload]).await.get(0);
+    let call = async |function: &str, mut request: Value| -> Value {
+        request["job_id"] = job.as_str().into();
+        request["remaining"] = 30.into();
+        let sql = format!("select millrace_api.{function}($1)");
+        database.one(&sql, &[&request]).await.get(0)
+    };
+    let begin = json!({"payload": payload, "max_attempts": 5});
+    let note = |lease: &Value, effect: &str| json!({"payload": payload, "lease": lease, "permits": {}, "effect": effect, "google": "worked", "outcome": "done"});
+    let (first, second) = (
+        call("calendar_begin", begin.clone()).await,
+        call("calendar_begin", begin).await,
+    );
+    assert_eq!(first["binding"], second["binding"]);
+    assert_ne!(first["lease"], second["lease"]);
+    let late = call("calendar_note", note(&first["lease"], "gone")).await;
+    assert_eq!(late["held"], false);
+    let noted = call("calendar_note", note(&second["lease"], "bound")).await;
+    assert_eq!(noted["held"], true);
+
+    // Nor does the earlier attempt of a rebuilding count.
+    let part = |lease: u32, gone: Value, limit: u32| json!({"payload": super::rebuild_all(), "lease": lease, "limit": limit, "gone": gone});
+    let rebuild = "insert into sync_outbox (payload) values ($1) returning id::text";
+    let job: String = database.one(rebuild, &[&super::rebuild_all()]).await.get(0);
+    let call = async |mut request: Value| -> Value {
+        request["job_id"] = job.as_str().into();
+        request["remaining"] = 30.into();
+        let sql = "select millrace_api.calendar_rebuild($1)";
+        database.one(sql, &[&request]).await.get(0)
+    };
+    let source = json!([{"source_type": "task", "source_id": super::source_id(1)}]);
+    for lease in [901, 902] {
+        let items = call(part(lease, json!([]), 50)).await;
+        assert_eq!(items["items"].as_array().map(Vec::len), Some(1), "{items}");
+    }
+    assert_eq!(call(part(901, source.clone(), 0)).await["lost"], 1);
+    assert_eq!(call(part(902, source, 0)).await["lost"], 0);
 }

@@ -266,6 +266,42 @@ async fn columns_stand_for_what_the_payload_leaves_out_and_must_not_contradict_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_write_returns_is_what_is_read_afterwards() {
+    let database = Database::fresh().await;
+    database.stop_clock_at("2026-11-22 12:00:00Z").await;
+    let read =
+        "select to_jsonb(o) from sync_outbox o where job_id = millrace.job_id($1::text::uuid)";
+    for (columns, values) in [
+        ("", ""),
+        (", next_attempt_at", ", '2026-11-22 13:00:00Z'"),
+        (
+            ", next_attempt_at, max_attempts",
+            ", '2026-11-22 11:00:00Z', 9",
+        ),
+    ] {
+        let sql = format!(
+            "insert into sync_outbox (payload{columns}) values ($1{values}) returning to_jsonb(sync_outbox)"
+        );
+        let written: Value = database.one(&sql, &[&rebuild_all()]).await.get(0);
+        let id = written["id"].as_str().expect("an id").to_owned();
+        let found: Value = database.one(read, &[&id]).await.get(0);
+        assert_eq!(written, found, "{columns}");
+        for set in [
+            "next_attempt_at = '2026-11-22 15:00:00Z'",
+            "status = 'CANCELLED'",
+            "status = 'PENDING'",
+        ] {
+            let sql = format!(
+                "update sync_outbox set {set} where id = $1::text::uuid returning to_jsonb(sync_outbox)"
+            );
+            let written: Value = database.one(&sql, &[&id]).await.get(0);
+            let found: Value = database.one(read, &[&id]).await.get(0);
+            assert_eq!(written, found, "{set}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_status_is_updated_as_far_as_that_makes_sense() {
     let syncing = Syncing::start().await;
     let database = &syncing.app.database;

@@ -169,6 +169,24 @@ async fn a_cancellation_of_what_is_not_bound_is_done_without_asking_google() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cancellation_after_an_upsert_that_never_got_to_google_is_done_too() {
+    let syncing = Syncing::start().await;
+    let unconnected = "00000000-0000-4000-9000-000000000001";
+    let mut upsert = super::upsert(1, "first");
+    upsert["workspaceId"] = unconnected.into();
+    let first = syncing.insert(&upsert).await;
+    syncing.run().await;
+    assert_eq!(syncing.fate(first).await.code, "not_connected");
+    upsert["operation"] = "CANCEL_EVENT".into();
+    for field in ["event", "eventType"] {
+        upsert.as_object_mut().expect("a payload").remove(field);
+    }
+    let second = syncing.insert(&upsert).await;
+    syncing.run().await;
+    assert_eq!(syncing.status(second).await, "COMPLETED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn failures_wait_twice_as_long_each_time_and_end_in_the_dead_letters() {
     let syncing = Syncing::start_with(&[("calendar_sync_max_retries", "6")]).await;
     let database = &syncing.app.database;
@@ -248,6 +266,10 @@ async fn nothing_configured_leaves_items_waiting_and_half_a_configuration_is_nam
         ("google_client_secret", ""),
         ("calendar_token_key", "k1:c2hvcnQ="),
         ("google_calendar_url", "www.googleapis.com"),
+        ("google_calendar_host", "https://www.googleapis.com"),
+        ("google_batch_url", "https://www.example.com/batch"),
+        ("google_token_url", "http://www.example.com/token"),
+        ("google_token_host", "https://oauth2.googleapis.com"),
         ("calendar_sync_max_retries", "many"),
         ("calendar_sync_poll_interval_ms", "0"),
     ] {

@@ -1,6 +1,7 @@
 //! REBUILD_ALL: every event deleted and made again, in batches, whatever breaks off in the middle.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use millrace_tests::provider::{Fault, Seen};
 
@@ -176,4 +177,71 @@ async fn a_rebuilding_and_items_of_the_same_workspace_get_along() {
         live.into_iter().collect::<BTreeSet<_>>(),
         expected.collect()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_makes_a_rebuilding_slower_and_costs_no_attempt() {
+    let syncing = Syncing::with_events(180).await;
+    let database = &syncing.app.database;
+    syncing
+        .google
+        .service(|google| google.batches_a_minute = Some(1));
+    let job = syncing.insert(&rebuild_all()).await;
+    let mut minutes = 0_u32;
+    while syncing.status(job).await != "COMPLETED" {
+        syncing.run().await;
+        if minutes == 0 {
+            let fate = syncing.fate(job).await;
+            assert_eq!(
+                (
+                    fate.code.as_str(),
+                    fate.attempts,
+                    fate.delay.map(f64::round)
+                ),
+                ("rate_limited", 0, Some(60.0))
+            );
+        }
+        minutes += 1;
+        assert!(minutes < 20, "{:?}", syncing.fate(job).await);
+        database.set_clock_ahead(f64::from(minutes) * 61.0).await;
+        syncing.google.advance(Duration::from_secs(61));
+    }
+    assert_eq!(
+        syncing.titles().into_iter().collect::<BTreeSet<_>>(),
+        titles(180)
+    );
+    assert_eq!(syncing.fate(job).await.attempts, 1);
+    println!("180 events rebuilt at one batch a minute in {minutes} runs, one attempt");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_not_taken_for_a_part_is_renewed_once() {
+    let syncing = Syncing::with_events(20).await;
+    let tokens = || syncing.calls(|request| request.path() == "/token");
+    let not_taken = Some((401, "authError"));
+    let before = tokens();
+    syncing
+        .google
+        .service(|google| google.parts.extend([None, not_taken, not_taken]));
+    let job = syncing.insert(&rebuild_all()).await;
+    syncing.run().await;
+    let fate = syncing.fate(job).await;
+    assert_eq!((fate.state.as_str(), fate.attempts), ("succeeded", 1));
+    assert_eq!(tokens(), before + 1);
+    assert_eq!(syncing.titles().len(), 20);
+
+    // Nor is the new one taken for that part.
+    let mut parts = vec![not_taken];
+    parts.extend([None; 19]);
+    parts.push(not_taken);
+    syncing.google.service(|google| google.parts.extend(parts));
+    let job = syncing.insert(&rebuild_all()).await;
+    syncing.run().await;
+    let fate = syncing.fate(job).await;
+    assert_eq!(
+        (fate.state.as_str(), fate.code.as_str()),
+        ("dead", "connection_invalid")
+    );
+    assert!(!syncing.is_valid().await);
+    assert_eq!(tokens(), before + 2);
 }

@@ -1,7 +1,11 @@
 //! Tokens: got, kept and renewed; a consent that is gone; keys that change; and that nobody sees a secret.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use millrace_tests::deadline::eventually;
+use millrace_tests::program::command;
 use millrace_tests::provider::Fault;
 use millrace_tests::providers::google::{CLIENT_SECRET, REFRESH_TOKEN, TOKEN_LIFE};
 
@@ -150,7 +154,10 @@ async fn keys_are_rotated_while_the_application_runs() {
 impl Syncing {
     /// Another workspace with the token of the one that is connected, encrypted for it: a ciphertext that is no use to it.
     async fn connect_in_sql(&self, n: u32) {
-        let workspace = format!("00000000-0000-4000-9000-{n:012}");
+        let workspace = match n {
+            0 => "00000000-0000-0000-0000-000000000000".to_owned(),
+            _ => format!("00000000-0000-4000-9000-{n:012}"),
+        };
         let vault = millrace_vault::Vault::new(KEY_1).expect("a vault");
         let sealed = vault.seal(&workspace, REFRESH_TOKEN).expect("sealed");
         let sql = "select millrace.connect_calendar($1::text::uuid, null, $2, $3)";
@@ -215,4 +222,64 @@ async fn no_secret_is_written_anywhere_in_the_open() {
     assert!(!done && !said.contains("two words"), "{said}");
     let (done, said) = syncing.secrets(&["rotate"], &KEY_1[3..], "").await;
     assert!(!done && !said.contains(&KEY_1[3..]), "{said}");
+    // One that is no text.
+    let mut rotate = command(&["secrets", "rotate"]);
+    rotate.env("DATABASE_URL", syncing.app.database.url()).env(
+        "SPIN_VARIABLE_CALENDAR_TOKEN_KEY",
+        OsStr::from_bytes(b"k1:secretsecret\xff"),
+    );
+    let said = rotate.output().await.expect("it ends").stderr;
+    let said = String::from_utf8_lossy(&said);
+    assert!(
+        said.contains("CALENDAR_TOKEN_KEY") && !said.contains("secretsecret"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_the_consent_is_not_for_ends_the_connection() {
+    let syncing = Syncing::start().await;
+    let is_token = |request: &millrace_tests::provider::Seen| request.path() == "/token";
+    syncing
+        .google
+        .plan_for(is_token, [Fault::Told("400 unauthorized_client")]);
+    let job = syncing.upsert(1, "first").await;
+    syncing.run().await;
+    let fate = syncing.fate(job).await;
+    assert_eq!(
+        (fate.state.as_str(), fate.code.as_str()),
+        ("dead", "connection_invalid")
+    );
+    assert!(!syncing.is_valid().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_attempt_says_of_an_older_connection_does_not_count() {
+    let syncing = Syncing::start().await;
+    syncing.google.service(|google| google.consents.clear());
+    let is_token = |request: &millrace_tests::provider::Seen| request.path() == "/token";
+    syncing
+        .google
+        .plan_for(is_token, [Fault::SlowAnswer(Duration::from_secs(4))]);
+    let job = syncing.upsert(1, "first").await;
+    let reconnected = async {
+        eventually("the token is asked for", || async {
+            (syncing.google.count() == 1).then_some(())
+        })
+        .await;
+        let consent = REFRESH_TOKEN.to_owned();
+        syncing
+            .google
+            .service(|google| google.consents.insert(consent));
+        syncing.connect(WORKSPACE).await;
+    };
+    tokio::join!(syncing.run(), reconnected);
+    syncing.run().await;
+    let fate = syncing.fate(job).await;
+    assert_eq!(
+        (fate.state.as_str(), fate.attempts),
+        ("succeeded", 1),
+        "{fate:?}"
+    );
+    assert!(syncing.is_valid().await);
 }

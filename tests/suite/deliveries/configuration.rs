@@ -286,3 +286,21 @@ async fn a_right_configuration_names_the_provider() {
         "{sms}"
     );
 }
+
+#[tokio::test]
+async fn a_channel_that_is_off_leaves_its_jobs_to_others() {
+    let app = App::start_with(&[("email_provider", "off"), ("sms_provider", "off")]).await;
+    let sql = "select comms.create_and_enqueue_email('f@example.com', 't@example.com', 's', 'h'), comms.create_and_enqueue_sms('+4915112345678', 'b')";
+    app.database.run(sql).await;
+    for channel in ["email", "sms"] {
+        let path = format!("/channels/{channel}");
+        for method in [Method::GET, Method::POST] {
+            let answer = app.api.send(app.api.request(method, &path)).await;
+            let said = answer.ok();
+            assert_eq!(said["state"], "idle", "{said}");
+        }
+    }
+    let sql = "select count(*) from millrace.ready";
+    let ready: i64 = app.database.one(sql, &[]).await.get(0);
+    assert_eq!(ready, 2, "nothing was claimed");
+}

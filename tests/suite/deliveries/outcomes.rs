@@ -31,6 +31,7 @@ use Means::{Dead, Inactive, Retry, RetryIn, Unknown, Wait};
 
 const ACCOUNT: Means = Wait("credentials_refused", 900.0);
 const QUOTA: Means = Wait("quota_exceeded", 3600.0);
+const NOWHERE: Means = Wait("no_such_resource", 900.0);
 const REFUSED: Means = Dead("message_refused");
 
 impl Means {
@@ -134,8 +135,8 @@ async fn resend() {
         ("restricted_api_key", ACCOUNT),
         ("invalid_api_key", ACCOUNT),
         ("domain not verified", Dead("sender_refused")),
-        ("not_found", Retry("no_such_resource")),
-        ("method_not_allowed", Retry("no_such_resource")),
+        ("not_found", NOWHERE),
+        ("method_not_allowed", NOWHERE),
         ("invalid_idempotent_request", Dead("idempotency_conflict")),
         ("concurrent_idempotent_requests", Retry("in_progress")),
         ("invalid_from_address", REFUSED),
@@ -185,8 +186,8 @@ async fn sendgrid() {
         ("400 bad request", REFUSED),
         ("401 unauthorized", ACCOUNT),
         ("403 forbidden", ACCOUNT),
-        ("404 not found", Retry("no_such_resource")),
-        ("405 method not allowed", Retry("no_such_resource")),
+        ("404 not found", NOWHERE),
+        ("405 method not allowed", NOWHERE),
         ("406 missing accept header", REFUSED),
         ("413 payload too large", Dead("message_too_long")),
         ("429 until a second long gone", Retry("rate_limited")),
@@ -205,7 +206,7 @@ async fn mailgun() {
         ("401 unauthorized", ACCOUNT),
         ("402 request failed", QUOTA),
         ("403 forbidden", ACCOUNT),
-        ("404 not found", Retry("no_such_resource")),
+        ("404 not found", NOWHERE),
         ("413 too large", Dead("message_too_long")),
         ("429 with a delay", RetryIn("rate_limited", 17.0)),
         ("500 internal error", Unknown),
@@ -250,7 +251,7 @@ async fn twilio() {
     let recipient = Dead("recipient_refused");
     each_means::<twilio::Twilio>(&[
         ("20003 authentication", ACCOUNT),
-        ("20404 not found", Retry("no_such_resource")),
+        ("20404 not found", NOWHERE),
         ("20429 too many requests", Retry("rate_limited")),
         ("21211 invalid to", recipient),
         ("21212 invalid from", sender),
@@ -296,6 +297,8 @@ async fn vonage() {
         ("29 not whitelisted", recipient),
         ("32 signature and secret", ACCOUNT),
         ("33 deactivated", Inactive),
+        ("one part of two refused", Unknown),
+        ("both parts refused", Dead("message_too_long")),
         ("429 with a delay", RetryIn("rate_limited", 23.0)),
         ("500", Unknown),
     ])
@@ -311,10 +314,10 @@ async fn messagebird() {
         ("9 no recipients", recipient),
         ("10 invalid recipient", recipient),
         ("10 invalid originator", Wait("sender_refused", 900.0)),
-        ("20 not found", Retry("no_such_resource")),
+        ("20 not found", NOWHERE),
         ("21 bad request", REFUSED),
         ("25 no balance", QUOTA),
-        ("98 API not found", Retry("no_such_resource")),
+        ("98 API not found", NOWHERE),
         ("99 internal error", Unknown),
         ("429 with a delay", RetryIn("rate_limited", 29.0)),
         ("502", Unknown),

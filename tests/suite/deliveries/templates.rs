@@ -181,6 +181,67 @@ async fn a_template_that_would_not_be_safe_is_refused() {
     println!("deliveries: {} templates refused", cases.len());
 }
 
+/// Html in which a value would be more than text.
+const UNSAFE: [&str; 24] = [
+    "<a href=https://example.com/{{ p }}>",
+    "<a title='x' href=https://example.com/{{ p }}>",
+    "<div {{ p }}>",
+    "<div title=\"x\" {{ p }}>",
+    "<div title=\"x\"{{ p }}=\"y\">",
+    "<div data-{{ p }}=\"x\">",
+    "<di{{ p }}v>",
+    "<{{ p }}>",
+    "</{{ p }}>",
+    "<a title=a\"b {{ p }}><b title=\"\">",
+    "<a title=x=\"{{ p }}\">",
+    "<a title==\"{{ p }}\">",
+    "<a title=\"{{ p }}>",
+    "<!DOCTYPE {{ p }}>",
+    "<!-- {{ p }} -->",
+    "<!-- <b> --> <!-- {{ p }} -->",
+    "<!--[if mso]><p>{{ p }}</p><![endif]-->",
+    "<!--><script>-->{{ p }}</script>",
+    "<script>{{ p }}</script>",
+    "<SCRIPT type=module>x('{{ p }}')</SCRIPT>",
+    "<script>'<a>'; {{ p }}</script>",
+    "<style>a { color: {{ p }} }</style>",
+    "<style>a {}</style><style>{{ p }}</style>",
+    "<iframe>{{ p }}</iframe>",
+];
+
+/// Html as people write it, with places where they may be.
+const SAFE: [&str; 9] = [
+    "It's \"{{ p }}\" = {{ p }}, 1 < 2",
+    "<p>Don't {{ p }}</p><p>isn't",
+    "<p\n title='a > b {{ p }}'\n class = \"x\">{{ p }}</p>",
+    "<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0\" \"http://www.w3.org/xhtml1.dtd\"><title>{{ p }}</title>",
+    "<html lang=en><!-- it's --><br/><img src=\"a\" /><p class=x>{{ p }}",
+    "<a href=http://example.com/?a=b&c=d/>{{ p }}</a>",
+    "<!--[if mso]><table><![endif]--><b>{{ p }}</b><![if !mso]><i>{{ p }}</i><![endif]>",
+    "<script>if (a < b) { x('</b>') }</script>{{ p }}",
+    "<style>a { b: c }</style><a href=\"https://example.com/{{ p }}\">{{ p }}</a>",
+];
+
+#[tokio::test]
+async fn a_place_in_html_is_text_or_within_quotes() {
+    let database = Database::fresh().await;
+    let sql = "select comms.put_email_template('t', 's', $1)";
+    for html in UNSAFE {
+        let error = database.client().query(sql, &[&html]).await;
+        let error = error.expect_err(html);
+        assert_eq!(refusal(&error).1, "invalid_template", "{html}");
+    }
+    for html in SAFE {
+        let answer = database.client().query(sql, &[&html]).await;
+        answer.expect(html);
+    }
+    println!(
+        "deliveries: {} templates refused, {} taken",
+        UNSAFE.len(),
+        SAFE.len()
+    );
+}
+
 #[tokio::test]
 async fn a_template_is_replaced_and_dropped_and_serves_text_messages() {
     let database = Database::fresh().await;

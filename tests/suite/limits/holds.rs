@@ -2,7 +2,7 @@
 
 use millrace_tests::database::Database;
 use millrace_tests::queue::{self, Outcome};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A queue with two jobs each of the keys a and b and of none, at a stopped clock.
 async fn keyed() -> Database {
@@ -123,4 +123,36 @@ async fn a_held_key_is_seen_and_an_idle_one_is_forgotten() {
     database.run("select millrace.housekeep()").await;
     assert_eq!(keys().await, (0, 0));
     assert_eq!(claimed(&database).await.len(), 2);
+}
+
+/// What a drain is told that claims from `q`: how many jobs it got, and when there may be more.
+async fn drained(database: &Database) -> (usize, Value) {
+    let sql = "select millrace_api.channel_claim('{\"queue\": \"q\", \"workerId\": \"w\", \"limit\": 10, \"leaseSeconds\": 60}')";
+    let answer: Value = database.one(sql, &[]).await.get(0);
+    let jobs = answer["jobs"].as_array().expect("jobs").len();
+    (jobs, answer["dueInMs"].clone())
+}
+
+#[tokio::test]
+async fn a_drain_is_told_when_a_hold_ends_or_a_token_comes_back() {
+    let database = keyed().await;
+    let due = async || -> Value {
+        let sql = "select millrace_api.due_channels('{}') -> 'channels'";
+        database.one(sql, &[]).await.get(0)
+    };
+    database
+        .run("select millrace.hold('q', until => '2030-01-07 12:00:30+00')")
+        .await;
+    assert_eq!(drained(&database).await, (0, json!(30_000)));
+    assert_eq!(due().await, json!([]));
+    database
+        .run("select millrace.hold('q'); select millrace.configure_queue('q', rate_limit => 2, rate_interval => '3 seconds')")
+        .await;
+    assert_eq!(drained(&database).await, (2, json!(3_000)));
+    assert_eq!(due().await, json!([]), "not within a run's patience");
+    database.stop_clock_at("2030-01-07 12:00:02.2+00").await;
+    assert_eq!(drained(&database).await, (0, json!(800)));
+    assert_eq!(due().await, json!(["q"]));
+    database.stop_clock_at("2030-01-07 12:00:03+00").await;
+    assert_eq!(drained(&database).await, (2, json!(3_000)));
 }

@@ -192,6 +192,57 @@ async fn a_job_that_kills_its_workers_dies_by_itself_and_is_tried_alone_when_a_p
     panic!("the job that was retried has not come");
 }
 
+/// Claims in isolation until `job` comes; answers how many came with it.
+async fn until_claimed(database: &Database, job: i64) -> usize {
+    for _ in 0..40 {
+        let claimed = claim_isolated(database, 10).await;
+        if claimed.iter().any(|c| c.job_id == job) {
+            return claimed.len();
+        }
+    }
+    panic!("job {job} has not come");
+}
+
+#[tokio::test]
+async fn a_lost_job_that_is_cancelled_and_retried_is_still_tried_alone() {
+    for runs in [false, true] {
+        let database = lost_and_fresh(1, 0).await;
+        let sql = "select job_id from millrace.ready";
+        let lost: i64 = database.one(sql, &[]).await.get(0);
+        if runs {
+            assert_eq!(claim_isolated(&database, 10).await.len(), 1);
+        }
+        for call in ["cancel", "retry"] {
+            let sql = format!("select millrace.{call}($1)");
+            database.one(&sql, &[&lost]).await;
+        }
+        enqueue(&database, 20, |_| json!({ "queue": "q", "type": "t" })).await;
+        assert_eq!(until_claimed(&database, lost).await, 1, "running: {runs}");
+    }
+}
+
+#[tokio::test]
+async fn the_replay_of_a_job_that_died_of_its_workers_is_tried_alone() {
+    for key in [None, Some("k")] {
+        let database = Database::fresh().await;
+        database
+            .run("select millrace.configure_queue('q', max_attempts => 1)")
+            .await;
+        let job = json!({ "queue": "q", "type": "t", "concurrency_key": key });
+        queue::enqueue(database.client(), job).await;
+        claim_one(database.client(), "q", "crashes").await;
+        database.set_clock_ahead(120.0).await;
+        database
+            .run("select millrace.expire_leases(id) from millrace.queue where name = 'q'")
+            .await;
+        let sql = "select millrace.replay(id) from millrace.dead_letter";
+        let replay: i64 = database.one(sql, &[]).await.get(0);
+        enqueue(&database, 20, |_| json!({ "queue": "q", "type": "t" })).await;
+        assert_eq!(until_claimed(&database, replay).await, 1, "key {key:?}");
+        database.assert_no_job_misplaced().await;
+    }
+}
+
 #[tokio::test]
 async fn a_job_cancelled_while_it_ran_says_so_when_it_runs_again() {
     let database = Database::fresh().await;

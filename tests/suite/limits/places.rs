@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use millrace_tests::database::Database;
-use millrace_tests::queue::{self, Claimed, Outcome};
-use serde_json::json;
+use millrace_tests::queue::{self, Claimed, Outcome, claim_one};
+use serde_json::{Value, json};
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use super::crowd::{enqueue, run, succeed};
 
@@ -262,4 +263,30 @@ async fn a_new_or_lowered_limit_counts_what_runs() {
             return;
         }
     }
+}
+
+/// An application that enqueues with a key and does not commit must not keep a drain's outcomes waiting for long.
+#[tokio::test]
+async fn a_channels_report_gives_up_on_a_slot_that_somebody_has_locked() {
+    let database = Database::fresh().await;
+    let job = json!({ "queue": "q", "type": "t", "concurrency_key": "k" });
+    queue::enqueue(database.client(), job).await;
+    let lease = claim_one(database.client(), "q", "w").await;
+    let application = database.connect().await;
+    application
+        .batch_execute("begin; select millrace.enqueue('q', 't', concurrency_key => 'k')")
+        .await
+        .expect("an enqueue");
+    let id: String = database
+        .one("select millrace.job_uuid($1)::text", &[&lease.job_id])
+        .await
+        .get(0);
+    let outcome = json!({ "id": id, "leaseId": lease.lease_id, "outcome": "done" });
+    let report = json!({ "workerId": "w", "outcomes": [outcome] });
+    let sql = "select millrace_api.channel_report($1)";
+    let refused = (database.client().query_one(sql, &[&report]).await).expect_err("no report");
+    assert_eq!(refused.code(), Some(&SqlState::LOCK_NOT_AVAILABLE));
+    application.batch_execute("commit").await.expect("a commit");
+    let answer: Value = database.one(sql, &[&report]).await.get(0);
+    assert_eq!(answer, json!({ "refused": [] }));
 }

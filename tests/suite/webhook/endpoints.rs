@@ -1,10 +1,13 @@
 //! Registered endpoints: rotation of their secrets, 410, disabling and enabling, and what their SQL functions refuse.
 
+use std::time::Duration;
+
 use millrace_tests::database::refusal;
-use millrace_tests::provider::Fault;
+use millrace_tests::deadline::eventually;
+use millrace_tests::provider::{Answer, Fault, Ledger, Seen};
 use serde_json::{Value, json};
 
-use super::{Sending, is_signed};
+use super::{Receiver, Sending, is_signed, taking};
 
 const DAY: f64 = 86400.0;
 
@@ -108,6 +111,43 @@ async fn a_url_that_is_gone_disables_no_endpoint_that_moved_on() {
     let disabled =
         "select count(*) from millrace.webhook_endpoints() where disabled_at is not null";
     assert_eq!(database.one(disabled, &[]).await.get::<_, i64>(0), 0);
+}
+
+/// Gone where it was registered, and well anywhere else.
+fn moving(seen: &Seen, ledger: &mut Ledger) -> Answer {
+    match seen.path() {
+        "/hook/acme" => Answer::empty(410),
+        _ => taking(seen, ledger),
+    }
+}
+
+#[tokio::test]
+async fn a_message_follows_an_endpoint_that_moves_while_it_is_told() {
+    let sending = Sending::start().await;
+    let database = &sending.app.database;
+    sending.register("acme").await;
+    sending
+        .receiver
+        .service(|receiver| *receiver = moving as Receiver);
+    // Time enough to move.
+    let slow = Fault::SlowToAct(Duration::from_secs(2));
+    sending.receiver.plan([slow]);
+    let job = sending.tell("acme", Value::Null).await;
+    let moved = format!("{}/elsewhere", sending.receiver.url);
+    let moves = async {
+        eventually("the receiver is asked", async || {
+            (sending.receiver.count() > 0).then_some(())
+        })
+        .await;
+        let sql = "select millrace.set_webhook_url('acme', $1)";
+        database.one(sql, &[&moved]).await;
+    };
+    tokio::join!(sending.run(), moves);
+    assert_eq!(sending.codes(job).await, ["endpoint_moved"]);
+    database.set_clock_ahead(3600.0).await;
+    sending.run().await;
+    assert_eq!(sending.codes(job).await, ["endpoint_moved", ""]);
+    assert_eq!(sending.receiver.requests()[1].target, "/elsewhere");
 }
 
 #[tokio::test]

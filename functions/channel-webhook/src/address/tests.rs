@@ -10,6 +10,7 @@ fn settings(allows_http: bool, allows_private: bool) -> Settings {
         mode: Mode::Send,
         allows_http,
         allows_private,
+        own: vec![("rest.example.com".to_owned(), 443)],
         timeout: Duration::from_secs(1),
     }
 }
@@ -199,5 +200,23 @@ fn what_is_allowed_widens_one_thing_each() {
         let url = format!("https://a.example:{port}/");
         assert!(check(&url, &settings(true, false)).is_err(), "{url}");
         assert!(check(&url, &settings(true, true)).is_ok(), "{url}");
+    }
+}
+
+#[test]
+fn the_application_s_own_services_are_refused() {
+    for (url, is_refused) in [
+        ("https://rest.example.com/", true),
+        ("https://REST.example.com:443/in", true),
+        ("https://rest.example.com./in", true),
+        ("https://rest.example.com:8443/", false),
+        ("https://hooks.example.com/", false),
+    ] {
+        assert_eq!(
+            check(url, &settings(true, false)).is_err(),
+            is_refused,
+            "{url}"
+        );
+        assert!(check(url, &settings(true, true)).is_ok(), "{url}");
     }
 }
