@@ -468,7 +468,6 @@ declare
   v_stop       jsonb;
 begin
   perform millrace.check_calendar_payload(v_payload);
-  perform millrace.follow_calendar_settings(($1 ->> 'max_attempts')::int);
   select * into v_connection from millrace.google_connection c where c.workspace_id = (v_payload ->> 'workspaceId')::uuid;
   if v_payload ->> 'operation' <> 'REBUILD_ALL' then
     -- some seconds more than the attempt has, so that none outlives its lease
@@ -493,6 +492,7 @@ begin
       perform millrace.follow_calendar_breakers(v_payload);
     end if;
   end if;
+  perform millrace.follow_calendar_settings(($1 ->> 'max_attempts')::int); -- after the breakers: calendar_note locks the queue's row behind theirs, too
   if v_stop is not null then
     perform millrace.release_bindings(v_lease, v_payload);
     perform millrace.count_calendar_outcome(v_job, v_payload, coalesce(v_stop ->> 'code', 'done'));

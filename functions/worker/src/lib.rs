@@ -49,9 +49,23 @@ pub mod bindings {
 }
 
 pub use ambiguity::Policy;
-#[doc(inline)]
-pub use bindings::export;
 pub use bindings::exports::millrace::worker::handler::{
     Failure, Guest as Handler, Job, Misconfiguration, Readiness, Receipt, Verdict,
 };
 pub use retry_after::{LONGEST as LONGEST_RETRY_AFTER, retry_after};
+
+/// Exports a type that implements [`Handler`] as this component's handler.
+///
+/// Native builds, such as those of unit tests, check the type and export nothing: a native linker refuses names like these.
+#[macro_export]
+macro_rules! export {
+    ($handler:ident) => {
+        #[cfg(target_family = "wasm")]
+        $crate::bindings::export!($handler with_types_in $crate::bindings);
+        #[cfg(not(target_family = "wasm"))]
+        const _: fn() = || {
+            fn is_handler<H: $crate::Handler>() {}
+            is_handler::<$handler>();
+        };
+    };
+}
