@@ -31,6 +31,9 @@ async fn check(number: u32, what: &str, syncing: &Syncing, job: i64, expected: O
     assert_eq!(found, expected, "{number}: {what}: {fate:?}");
 }
 
+/// While the clock stands still, what is due in a second stays so, and a run waits for it until its time is up.
+const SHORT: [(&str, &str); 2] = [("channel_run_seconds", "3"), ("channel_job_seconds", "2")];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_answer_to_an_insert_has_its_outcome() {
     let cases: &[(Fault, Outcome)] = &[
@@ -91,7 +94,7 @@ async fn each_answer_to_an_insert_has_its_outcome() {
         (Fault::Garbage, DONE),
     ];
     for (number, (fault, expected)) in cases.iter().enumerate() {
-        let syncing = Syncing::start().await;
+        let syncing = Syncing::start_with(&SHORT).await;
         // One attempt, however soon the next is due.
         syncing
             .app
@@ -141,7 +144,7 @@ async fn what_is_gone_is_a_dead_letter_for_an_update_and_success_for_a_deletion(
         ),
     ];
     for (number, (update, answer, expected)) in cases.into_iter().enumerate() {
-        let syncing = Syncing::start().await;
+        let syncing = Syncing::start_with(&SHORT).await;
         syncing
             .app
             .database

@@ -508,6 +508,12 @@ impl Model {
             _ => return Some("not_retryable"),
         };
         job.events.push("replayed");
+        // A cancelled or postponed attempt after a lost one told nothing new.
+        let told = self.attempts.iter().filter(|((job, _), (_, outcome))| {
+            *job == id && !matches!(*outcome, "cancelled" | "postponed")
+        });
+        let last = told.max_by_key(|((_, lease_id), _)| *lease_id);
+        job.alone = last.is_some_and(|(_, (_, outcome))| *outcome == "lease_expired");
         let now = self.now;
         self.queue_or_park(id, now, if reset { 0 } else { attempts });
         None
@@ -529,8 +535,10 @@ impl Model {
             return Err(format!("the replay made job {new}, which is not new"));
         }
         let job = self.jobs.get_mut(&id).expect("a job of the model's");
-        if let Place::Dead { replay, .. } = &mut job.place {
+        let mut lost = false;
+        if let Place::Dead { replay, reason, .. } = &mut job.place {
             *replay = Some(new);
+            lost = *reason == "lease_expired";
         }
         job.events.push("replayed");
         let request = Request {
@@ -539,6 +547,8 @@ impl Model {
             ..job.request.clone()
         };
         self.insert(new, request);
+        // What died of its workers is tried alone by its replay, too.
+        self.jobs.get_mut(&new).expect("it was just made").alone = lost;
         Ok(())
     }
 
