@@ -104,7 +104,7 @@ pub async fn up(arguments: UpArguments) -> Result<()> {
     };
     let server = Host::with_cache(limits, cache)?.serve(options).await?;
     channels::check(&server).await?;
-    let _listener = channels::listen(&server)?;
+    let listener = channels::listen(&server)?;
 
     let exports = Exports {
         url: format!("http://{}", server.addr()),
@@ -123,6 +123,7 @@ pub async fn up(arguments: UpArguments) -> Result<()> {
     });
     wait_for_end().await?;
     say("ending");
+    drop(listener); // or it would say that it lost the database
     server.shutdown().await;
     if let Some(cluster) = cluster {
         cluster.stop()?;

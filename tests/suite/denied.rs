@@ -282,6 +282,16 @@ fn needed_by(component: &str) -> (Vec<&'static str>, BTreeSet<String>) {
             "supabase_service_key",
             "supabase_url",
         ],
+        "tasks" | "schedules" => &["tasks_queue"],
+        "graphql" => &[
+            "graphql_explorer",
+            "graphql_introspection",
+            "graphql_max_complexity",
+            "graphql_max_depth",
+            "stream_heartbeat_seconds",
+            "stream_seconds",
+            "tasks_queue",
+        ],
         _ => &[],
     };
     let mut hosts = vec![database, jwks];
@@ -321,7 +331,7 @@ fn needed_by(component: &str) -> (Vec<&'static str>, BTreeSet<String>) {
         false => &[],
     };
     // They enqueue, and wake the channels that have something due then.
-    let enqueues = ["assign", "cron-enqueue", "dlq-retry", "rpc"].contains(&component);
+    let enqueues = ["assign", "cron-enqueue", "dlq-retry", "graphql", "rpc", "tasks"].contains(&component);
     if enqueues {
         hosts.push("{{ wake_host }}");
     }

@@ -1,0 +1,1 @@
+-- Which jobs a list of tasks shows, and how many there are, without counting them one by one.

@@ -1,0 +1,1 @@
+-- The tasks of the REST and GraphQL face: create, get, list, retry, cancel, logs, stats. A task is a job of the core.

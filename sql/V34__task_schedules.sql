@@ -1,0 +1,1 @@
+-- The jobs of the REST and GraphQL face, which are the core's schedules.

@@ -1,0 +1,1 @@
+-- What the GraphQL face asks beyond what REST does: all fields of a query in one statement, and what has become of a task since.

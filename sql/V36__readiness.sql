@@ -1,0 +1,1 @@
+-- Health: figures of the queues for anybody, and whether the database is as new as the functions need it.

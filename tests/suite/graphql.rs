@@ -1,0 +1,1 @@
+//! `/graphql`: the schema, its limits, GraphQL over HTTP, and the subscription.

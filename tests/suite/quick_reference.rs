@@ -1,0 +1,1 @@
+//! `docs/quick-reference.md`: every command of the page, from top to bottom.

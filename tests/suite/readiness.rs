@@ -1,0 +1,1 @@
+//! `/health` and `/api/health`: figures for anybody, and readiness.

@@ -1,0 +1,1 @@
+//! `/api/jobs`: jobs on a cron expression.

@@ -1,0 +1,1 @@
+//! `/api/tasks`: tasks over REST.
