@@ -62,6 +62,8 @@ create table millrace.ready (
 
 -- The columns and the order of a claim's WHERE and ORDER BY.
 create index ready_lane on millrace.ready (lane_id, run_at, job_id);
+-- Serves the list of tasks that are retried: few among many that are queued for the first time.
+create index ready_retrying on millrace.ready (job_id) where attempts > 0 or retried;
 
 comment on column millrace.ready.run_at is 'When it is due; never earlier than the clock at insertion (floors depend on it).';
 comment on column millrace.ready.lane_id is 'The job''s own lane, or the lane beside it for jobs whose last attempt was lost.';
@@ -110,6 +112,7 @@ create table millrace.parked (
   resumed  boolean not null default false
 );
 create index parked_key on millrace.parked (queue_id, key, job_id);
+create index parked_retrying on millrace.parked (job_id) where attempts > 0 or retried;
 
 create table millrace.dead_letter (
   id              bigint generated always as identity primary key,

@@ -227,8 +227,8 @@ begin
          r.queue_id
     from unnest(p_requests) as r;
 
-  insert into millrace.tally (queue_id, kind, n)
-  select r.queue_id, 'queued', count(*) from unnest(p_requests) as r group by r.queue_id;
+  insert into millrace.tally (queue_id, lane_id, kind, n, became)
+  select r.queue_id, r.lane_id, 'queued', count(*), 'pending' from unnest(p_requests) as r group by r.queue_id, r.lane_id;
   perform millrace.notify_channels(array(select distinct r.queue_id from unnest(p_requests) as r where r.run_at <= p_now));
 end
 $$;

@@ -304,7 +304,7 @@ begin
   return query
   with taken as materialized (
     select t.job_id, t.lane_id, t.run_at, t.attempts, t.retried, t.resumed, t.in_line, v_now + coalesce(claim.lease, j.lease, v_queue.lease) as expires_at,
-           j.type, j.priority, j.payload, coalesce(j.max_attempts, v_queue.max_attempts) as max_attempts, j.enqueued_at, j.traceparent,
+           j.lane_id as own_lane, j.type, j.priority, j.payload, coalesce(j.max_attempts, v_queue.max_attempts) as max_attempts, j.enqueued_at, j.traceparent,
            case when t.attempts = 0 and not t.retried then date_part('epoch', v_now - j.enqueued_at) end as waited,
            sum(j.payload_size) over o - j.payload_size < 8388608 as fits, v_places[row_number() over o] as place
       from unnest(v_taken) as t
@@ -328,8 +328,10 @@ begin
            v_queue.id
       from kept k
   ), tally as (
-    insert into millrace.tally (queue_id, kind, bucket, n, seconds)
-    select v_queue.id, 'started', coalesce(millrace.histogram_bucket(k.waited), 0), count(*), coalesce(sum(k.waited), 0) from kept k group by 1, 2, 3
+    insert into millrace.tally (queue_id, lane_id, kind, bucket, n, seconds, was, became)
+    select v_queue.id, k.own_lane, 'started', coalesce(millrace.histogram_bucket(k.waited), 0), count(*), coalesce(sum(k.waited), 0),
+           millrace.waiting_status(k.attempts, k.retried), 'processing'
+      from kept k group by 2, 4, 7
   )
   select k.job_id, k.lease_id, k.type, k.priority::int, k.payload, k.attempt, k.max_attempts, k.enqueued_at, v_now, k.expires_at, k.traceparent, k.resumed
     from kept k

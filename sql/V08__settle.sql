@@ -73,7 +73,7 @@ declare
   v_free bigint[];
 begin
   with ended as materialized (
-    select e.*, j.concurrency_key, j.traceparent, date_part('epoch', v_now - e.leased_at) as ran,
+    select e.*, j.lane_id as own_lane, j.concurrency_key, j.traceparent, date_part('epoch', v_now - e.leased_at) as ran,
            case e.outcome when 'lease_expired' then coalesce(millrace.lane_alone(j::millrace.job), j.lane_id) when 'postponed' then e.lane_id else j.lane_id end as next_lane,
            case when e.outcome in ('succeeded', 'postponed') then e.outcome
                 when e.permanent or e.attempt >= coalesce(j.max_attempts, q.max_attempts) then 'dead_lettered'
@@ -109,11 +109,12 @@ begin
            ) as t (place, event_type, payload)
      order by e.job_id, t.place
   ), tally as (
-    insert into millrace.tally (queue_id, kind, bucket, n, seconds)
+    insert into millrace.tally (queue_id, lane_id, kind, bucket, n, seconds, was, became)
     -- how long it took to postpone an attempt would tell nothing about how long attempts take
-    select e.queue_id, e.next, case when e.next = 'postponed' then 0 else millrace.histogram_bucket(e.ran) end, count(*),
-           sum(case when e.next = 'postponed' then 0 else e.ran end)
-      from ended e group by 1, 2, 3
+    select e.queue_id, e.own_lane, e.next, case when e.next = 'postponed' then 0 else millrace.histogram_bucket(e.ran) end, count(*),
+           sum(case when e.next = 'postponed' then 0 else e.ran end),
+           'processing', case e.next when 'succeeded' then 'completed' when 'dead_lettered' then 'failed' else 'retrying' end
+      from ended e group by 1, 2, 3, 4
   )
   select array_agg(e.job_id) into v_free from ended e where e.concurrency_key is not null and e.next not in ('retry_scheduled', 'postponed');
 

@@ -201,34 +201,69 @@ $$;
 comment on function millrace.report is 'Ends an attempt: succeeded, or failed with an error code; retried, or dead-lettered when attempts are used up. '
   'With postponed the job was not tried: it is due again after so long, and the attempt does not count.';
 
--- Moves a lease's end to p_lease from now and returns it. Refused for the same reasons as a report.
-create function millrace.extend_lease(job_id bigint, lease_id bigint, worker text, lease interval default null) returns timestamptz
-language plpgsql security definer
-set search_path = pg_catalog, pg_temp set enable_seqscan = off
+-- Takes an array of {job_id, lease_id}, leases that p_worker holds, and moves the end of each to p_lease from now, or by the length that the
+-- job or else its queue has. Answers each by its place (from 1): `expires_at` is when it ends now; a lease that is lost has the code and the
+-- message that a report about it would be refused with, and stays lost. To name one twice does no harm.
+create function millrace.extend_many(p_worker text, p_leases jsonb, p_lease interval default null)
+returns table (ord bigint, expires_at timestamptz, code text, message text)
+language plpgsql
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
 as $$
+#variable_conflict use_column
 declare
-  v_now        timestamptz;
-  v_expires_at timestamptz;
-  v_why        record;
+  v_now  timestamptz;
+  v_jobs bigint[]; -- the leases that are held, and when each ends
+  v_kept bigint[];
+  v_ends timestamptz[];
 begin
-  perform millrace.check_worker(extend_lease.worker);
-  if extend_lease.lease not between '1 second' and '1 day' then
+  perform millrace.check_worker(p_worker);
+  if p_lease not between '1 second' and '1 day' then
     perform millrace.refuse(400, 'invalid_request', 'lease is not from 1 second to 1 day');
   end if;
   perform pg_current_xact_id(); -- before the clock is read: see millrace.queue_clock
   v_now := millrace.clock();
-  -- greatest(): an extension never shortens a lease
-  update millrace.lease e
-     set expires_at = greatest(e.expires_at, v_now + coalesce(extend_lease.lease, j.lease, q.lease))
-    from millrace.job j, millrace.queue q
-   where e.job_id = extend_lease.job_id and e.lease_id = extend_lease.lease_id and e.worker = extend_lease.worker
-     and e.expires_at > v_now and j.id = e.job_id and q.id = e.queue_id
-  returning e.expires_at into v_expires_at;
-  if not found then
-    select * into v_why from millrace.refusal(extend_lease.job_id, coalesce(extend_lease.lease_id, 0), extend_lease.worker, null);
-    perform millrace.refuse(millrace.refusal_status(v_why.code), v_why.code, v_why.message);
+  with told as materialized (
+    select e.job_id, e.lease_id, coalesce(p_lease, j.lease, q.lease) as length
+      from (select * from jsonb_to_recordset(p_leases) as s (job_id bigint, lease_id bigint)
+             order by s.job_id) as l -- leases are locked in one order everywhere, against deadlock
+     cross join lateral ( -- lateral with a limit: one probe of the key for each, whatever the statistics say
+           select i.job_id, i.lease_id, i.queue_id from millrace.lease i
+            where i.job_id = l.job_id and i.lease_id = l.lease_id and i.worker = p_worker and i.expires_at > v_now
+            limit 1
+              for update) as e
+     cross join lateral (select i.lease from millrace.job i where i.id = e.job_id limit 1) as j
+     cross join lateral (select i.lease from millrace.queue i where i.id = e.queue_id limit 1) as q
+  ), kept as (
+    -- greatest(): an extension never shortens a lease
+    update millrace.lease e set expires_at = greatest(e.expires_at, v_now + t.length)
+      from told t where e.job_id = t.job_id and e.lease_id = t.lease_id
+    returning e.job_id, e.lease_id, e.expires_at
+  )
+  select array_agg(k.job_id), array_agg(k.lease_id), array_agg(k.expires_at) into v_jobs, v_kept, v_ends from kept k;
+
+  return query
+  select l.ordinality, k.expires_at, f.code, f.message
+    from rows from (jsonb_to_recordset(p_leases) as (job_id bigint, lease_id bigint)) with ordinality as l
+    left join lateral (select v_ends[p] as expires_at from array_position(v_kept, l.lease_id) as p where v_jobs[p] = l.job_id) as k on true
+    left join lateral millrace.refusal(l.job_id, coalesce(l.lease_id, 0), p_worker, null) as f on k.expires_at is null
+   order by l.ordinality;
+end
+$$;
+
+-- Moves a lease's end to p_lease from now and returns it. Refused for the same reasons as a report.
+create function millrace.extend_lease(job_id bigint, lease_id bigint, worker text, lease interval default null) returns timestamptz
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_answer record;
+begin
+  select * into v_answer from millrace.extend_many(extend_lease.worker,
+    jsonb_build_array(jsonb_build_object('job_id', extend_lease.job_id, 'lease_id', extend_lease.lease_id)), extend_lease.lease);
+  if v_answer.code is not null then
+    perform millrace.refuse(millrace.refusal_status(v_answer.code), v_answer.code, v_answer.message);
   end if;
-  return v_expires_at;
+  return v_answer.expires_at;
 end
 $$;
 

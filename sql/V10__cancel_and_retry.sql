@@ -22,11 +22,12 @@ as $$
 declare
   v_now      timestamptz;
   v_attempts smallint;
+  v_retried  boolean;
   v_lease    millrace.lease;
 begin
   -- The job may move on while this looks for it, from ready to lease or back: then look again.
   for v_round in 1 .. 3 loop
-    delete from millrace.ready r where r.job_id = cancel.job_id returning r.attempts into v_attempts;
+    delete from millrace.ready r where r.job_id = cancel.job_id returning r.attempts, r.retried into v_attempts, v_retried;
     exit when found;
     delete from millrace.lease e where e.job_id = cancel.job_id returning e.* into v_lease;
     v_attempts := v_lease.attempt;
@@ -34,7 +35,7 @@ begin
     -- A slot is locked before a job parked behind it is taken, but after a lease: the order of whoever ends an attempt.
     if exists (select from millrace.parked p where p.job_id = cancel.job_id) then
       perform millrace.lock_slots(array[cancel.job_id]);
-      delete from millrace.parked p where p.job_id = cancel.job_id returning p.attempts into v_attempts;
+      delete from millrace.parked p where p.job_id = cancel.job_id returning p.attempts, p.retried into v_attempts, v_retried;
       exit when found;
     end if;
   end loop;
@@ -48,23 +49,28 @@ begin
     values (v_lease.job_id, v_lease.lease_id, v_lease.attempt, v_lease.worker, v_lease.leased_at, v_now, 'cancelled');
   end if;
   insert into millrace.finished (job_id, finished_at, outcome, attempts) values (cancel.job_id, v_now, 'cancelled', v_attempts);
-  perform millrace.note_transition(cancel.job_id, 'cancelled', case when v_lease.job_id is null then 'queued' else 'running' end, '{}');
+  if v_lease.job_id is null then
+    perform millrace.note_transition(cancel.job_id, 'cancelled', 'queued', '{}', millrace.waiting_status(v_attempts, v_retried), 'cancelled');
+  else
+    perform millrace.note_transition(cancel.job_id, 'cancelled', 'running', '{}', 'processing', 'cancelled');
+  end if;
   perform millrace.pass_on_slots(array[cancel.job_id]);
 end
 $$;
 
 comment on function millrace.cancel is 'Withdraws a queued or running job.';
 
--- Writes the event of a transition that a person asked for, and counts it with the state that the job was in.
-create function millrace.note_transition(p_job_id bigint, p_event_type text, p_from text, p_payload jsonb) returns void
+-- Writes the event of a transition that a person asked for, and counts it with the state that the job was in and with the statuses between which it
+-- moves, as tasks have them.
+create function millrace.note_transition(p_job_id bigint, p_event_type text, p_from text, p_payload jsonb, p_was text, p_became text) returns void
 language sql
 as $$
   insert into millrace.job_events (job_id, event_type, created_at, payload, queue_id)
   select j.id, p_event_type, millrace.clock(), jsonb_strip_nulls(jsonb_build_object('from', p_from, 'traceparent', j.traceparent) || p_payload), j.queue_id
     from millrace.job j where j.id = p_job_id;
 
-  insert into millrace.tally (queue_id, kind, n)
-  select j.queue_id, case p_event_type when 'cancelled' then 'cancelled:' else 'retried:' end || p_from, 1
+  insert into millrace.tally (queue_id, lane_id, kind, n, was, became)
+  select j.queue_id, j.lane_id, case p_event_type when 'cancelled' then 'cancelled:' else 'retried:' end || p_from, 1, p_was, p_became
     from millrace.job j where j.id = p_job_id;
 $$;
 
@@ -137,7 +143,8 @@ begin
     insert into millrace.parked (job_id, queue_id, key, lane_id, run_at, attempts, retried, resumed)
     values (v_job.id, v_job.queue_id, v_job.concurrency_key, v_lane, v_now, v_attempts, true, v_resumed);
   end if;
-  perform millrace.note_transition(v_job.id, 'replayed', v_from, jsonb_build_object('attempts', v_attempts));
+  perform millrace.note_transition(v_job.id, 'replayed', v_from, jsonb_build_object('attempts', v_attempts),
+                                   case v_from when 'dead' then 'failed' else 'cancelled' end, 'retrying');
   perform millrace.notify_channels(array[v_job.queue_id]);
 end
 $$;

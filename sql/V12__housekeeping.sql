@@ -131,9 +131,9 @@ begin
     execute format('with gone as (
                       delete from millrace.%1$I where ctid = any (array(select ctid from millrace.%1$I limit $1)) returning job_id, outcome
                     ), tally as (
-                      insert into millrace.tally (queue_id, kind, n)
-                      select j.queue_id, ''forgotten:'' || g.outcome, count(*)
-                        from gone g join millrace.job j on j.id = g.job_id group by j.queue_id, g.outcome
+                      insert into millrace.tally (queue_id, lane_id, kind, n, was)
+                      select j.queue_id, j.lane_id, ''forgotten:'' || g.outcome, count(*), case g.outcome when ''succeeded'' then ''completed'' else g.outcome end
+                        from gone g join millrace.job j on j.id = g.job_id group by j.queue_id, j.lane_id, g.outcome
                     )
                     select coalesce(array_agg(job_id), ''{}'') from gone', v_partition)
        into v_jobs using p_limit - v_forgotten;
@@ -149,8 +149,9 @@ begin
                             order by d.id limit p_limit - v_forgotten for update skip locked))
     returning job_id, queue_id, retried_at
   ), tally as (
-    insert into millrace.tally (queue_id, kind, n)
-    select g.queue_id, case when g.retried_at is null then 'forgotten:dead' else 'forgotten:replayed' end, count(*) from gone g group by 1, 2
+    insert into millrace.tally (queue_id, lane_id, kind, n, was)
+    select g.queue_id, j.lane_id, case when g.retried_at is null then 'forgotten:dead' else 'forgotten:replayed' end, count(*), 'failed'
+      from gone g join millrace.job j on j.id = g.job_id group by 1, 2, 3
   )
   select coalesce(array_agg(g.job_id), '{}') into v_jobs from gone g;
   perform millrace.forget_jobs(v_jobs);

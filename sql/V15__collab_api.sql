@@ -125,15 +125,37 @@ as $$
    where p_answers #> array[(t.ord - 1)::text, 'ok'] = 'true'
 $$;
 
--- {agentId, executorId, status, running?, capacity?, version?} -> {ok: true}
+-- The core's names for leases: [{jobId, leaseId}] or, as channels say it, [{id, leaseId}]. A UUID that is none of ours names no job.
+create function millrace.core_leases(p_leases jsonb) returns jsonb
+language sql stable
+as $$
+  select coalesce(jsonb_agg(jsonb_build_object('job_id', millrace.job_id(coalesce(l.lease ->> 'jobId', l.lease ->> 'id')::uuid),
+                                               'lease_id', l.lease -> 'leaseId') order by l.ord), '[]')
+    from jsonb_array_elements(p_leases) with ordinality as l (lease, ord)
+$$;
+
+-- {agentId, executorId, status, running?, capacity?, version?} -> {ok: true}. With leases: [{jobId, leaseId}], what the worker has in hand, and
+-- leaseSeconds?, each of them is extended -> {ok: true, leases: [{jobId, leaseId, held: true, leaseExpiresAt} | {jobId, leaseId, held: false, code, message}]}:
+-- so a worker learns that a job of its was cancelled, or taken over.
 create function millrace_api.collab_heartbeat(jsonb) returns jsonb
 language plpgsql security definer
-set search_path = pg_catalog, pg_temp
+set search_path = pg_catalog, pg_temp set timezone = 'UTC'
 as $$
+declare
+  v_answer jsonb := '{"ok": true}';
 begin
+  -- Leases first, the worker's row then: the order of housekeeping.
+  if $1 ? 'leases' then
+    select v_answer || jsonb_build_object('leases', coalesce(jsonb_agg(
+             l.lease || case when e.code is null then jsonb_build_object('held', true, 'leaseExpiresAt', e.expires_at)
+                             else jsonb_build_object('held', false, 'code', e.code, 'message', e.message) end order by l.ord), '[]'))
+      into v_answer
+      from millrace.extend_many($1 ->> 'agentId', millrace.core_leases($1 -> 'leases'), make_interval(secs => ($1 ->> 'leaseSeconds')::int)) as e
+      join jsonb_array_elements($1 -> 'leases') with ordinality as l (lease, ord) on l.ord = e.ord;
+  end if;
   perform millrace.heartbeat(worker => $1 ->> 'agentId', queue => $1 ->> 'executorId', status => $1 ->> 'status',
                              running => ($1 ->> 'running')::int, capacity => ($1 ->> 'capacity')::int, version => $1 ->> 'version');
-  return '{"ok": true}';
+  return v_answer;
 end
 $$;
 

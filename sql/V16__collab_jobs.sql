@@ -27,6 +27,51 @@ create function millrace.collab_status(p_state text) returns text
 language sql immutable
 as $$ select case p_state when 'dead' then 'failed' else p_state end $$;
 
+-- Where a job stands, whichever table holds it.
+create type millrace.standing as (
+  state       text,        -- as millrace.job_state says it
+  attempts    smallint,    -- those that count, the running one included
+  since       timestamptz, -- of a running job the start of its attempt, of one that has ended its end; NULL of a queued one
+  run_at      timestamptz,
+  expires_at  timestamptz,
+  worker      text,        -- of a running job
+  result      jsonb,
+  error_code  text,        -- of a dead one, as the next two
+  error       text,
+  replayed_as bigint,
+  retried     boolean      -- of a queued one: its next start is not its first, whatever its attempts say
+);
+
+-- Where a job stands. What it ended with lies between p_from and p_to; partitions beyond are not looked at.
+create function millrace.standing(p_job_id bigint, p_from timestamptz, p_to timestamptz) returns millrace.standing
+language plpgsql stable
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_standing millrace.standing;
+begin
+  -- The likeliest place first: the others are looked at only if the job is not there. What looks like a detour is none: for `=` the planner
+  -- may take any index that has the column, and walk it all; an order that must not be sorted leaves it the key.
+  select * into v_standing
+    from (select f.outcome as state, f.attempts, f.finished_at as since, null::timestamptz as run_at, null::timestamptz as expires_at,
+                 null::text as worker, f.result, null::text as error_code, null::text as error, null::bigint as replayed_as, null::boolean as retried
+            from millrace.finished f where f.job_id = p_job_id and f.finished_at >= p_from and f.finished_at < p_to
+          union all
+          (select 'queued', r.attempts, null, r.run_at, null, null, null, null, null, null, r.retried
+             from millrace.ready r where r.job_id between p_job_id and p_job_id order by r.job_id limit 1)
+          union all
+          select 'running', e.attempt, e.leased_at, null, e.expires_at, e.worker, null, null, null, null, null from millrace.lease e where e.job_id = p_job_id
+          union all
+          select 'dead', d.attempts, d.dead_at, null, null, null, null, d.reason, d.error, d.retried_job_id, null
+            from millrace.dead_letter d where d.job_id = p_job_id
+          union all
+          (select 'queued', p.attempts, null, p.run_at, null, null, null, null, null, null, p.retried
+             from millrace.parked p where p.job_id between p_job_id and p_job_id order by p.job_id limit 1)) as s
+   limit 1;
+  return v_standing;
+end
+$$;
+
 -- One job as this face shows it. It must see one snapshot throughout, so it is stable.
 create function millrace.job_json(p_job millrace.job) returns jsonb
 language plpgsql stable
@@ -37,33 +82,12 @@ declare
   v_from   constant timestamptz := p_job.enqueued_at - interval '1 day';
   v_to     constant timestamptz := millrace.clock() + interval '1 day';
   v_queue  millrace.queue;
-  v_state  record;
-  v_worker text;
-  v_since  timestamptz;
+  v_state  constant millrace.standing := millrace.standing(p_job.id, v_from, v_to);
+  v_worker text := v_state.worker;
+  v_since  timestamptz := v_state.since;
   v_event  millrace.job_events;
 begin
   select * into v_queue from millrace.queue q where q.id = p_job.queue_id;
-  -- The likeliest place first: the others are looked at only if the job is not there. What looks like a detour is none: for `=` the planner
-  -- may take any index that has the column, and walk it all; an order that must not be sorted leaves it the key.
-  select * into v_state
-    from (select f.outcome as state, f.attempts, f.finished_at as since, null::timestamptz as run_at, null::timestamptz as expires_at,
-                 null::text as worker, f.result, null::text as error_code, null::text as error, null::bigint as replayed_as
-            from millrace.finished f where f.job_id = p_job.id and f.finished_at >= v_from and f.finished_at < v_to
-          union all
-          (select 'queued', r.attempts, null, r.run_at, null, null, null, null, null, null
-             from millrace.ready r where r.job_id between p_job.id and p_job.id order by r.job_id limit 1)
-          union all
-          select 'running', e.attempt, e.leased_at, null, e.expires_at, e.worker, null, null, null, null from millrace.lease e where e.job_id = p_job.id
-          union all
-          select 'dead', d.attempts, d.dead_at, null, null, null, null, d.reason, d.error, d.retried_job_id
-            from millrace.dead_letter d where d.job_id = p_job.id
-          union all
-          (select 'queued', p.attempts, null, p.run_at, null, null, null, null, null, null
-             from millrace.parked p where p.job_id between p_job.id and p_job.id order by p.job_id limit 1)) as s
-   limit 1;
-  v_worker := v_state.worker;
-  v_since := v_state.since;
-
   if v_state.state = 'queued' then -- `ready` does not say since when; the latest event does, and why an attempt failed
     select * into v_event from millrace.job_events e
      where e.job_id = p_job.id and e.created_at >= v_from and e.created_at < v_to order by e.id desc limit 1;

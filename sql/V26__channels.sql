@@ -164,35 +164,12 @@ $$;
 
 -- {workerId, leaseSeconds, leases: [{id, leaseId}]} -> {lost: [id]}: each lease ends so many seconds from now; one that is lost stays lost.
 create function millrace_api.channel_extend(jsonb) returns jsonb
-language plpgsql security definer
-set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
+language sql security definer
+set search_path = pg_catalog, pg_temp
 as $$
-declare
-  v_jobs  bigint[];
-  v_now   timestamptz;
-  v_kept  bigint[];
-begin
-  perform millrace.check_worker($1 ->> 'workerId');
-  perform pg_current_xact_id(); -- before the clock is read: see millrace.queue_clock
-  v_now := millrace.clock();
-  v_jobs := array(select millrace.job_id((l.lease ->> 'id')::uuid) from jsonb_array_elements($1 -> 'leases') as l (lease));
-  with told as materialized (
-    select e.job_id, e.lease_id
-      from (select millrace.job_id((l.lease ->> 'id')::uuid) as job_id, (l.lease ->> 'leaseId')::bigint as lease_id
-              from jsonb_array_elements($1 -> 'leases') as l (lease)
-             order by 1) as l -- leases are locked in one order everywhere, against deadlock
-     cross join lateral (select * from millrace.lease i
-                          where i.job_id = l.job_id and i.lease_id = l.lease_id and i.worker = $1 ->> 'workerId' and i.expires_at > v_now
-                          limit 1 for update) as e
-  ), kept as (
-    -- greatest(): an extension never shortens a lease
-    update millrace.lease e set expires_at = greatest(e.expires_at, v_now + make_interval(secs => ($1 ->> 'leaseSeconds')::int))
-      from told t where e.job_id = t.job_id
-    returning e.job_id
-  )
-  select coalesce(array_agg(k.job_id), '{}') into v_kept from kept k;
-  return jsonb_build_object('lost', coalesce((select jsonb_agg(millrace.job_uuid(j)) from unnest(v_jobs) as j where j <> all (v_kept)), '[]'));
-end
+  select jsonb_build_object('lost', coalesce(jsonb_agg(l.lease -> 'id' order by l.ord) filter (where e.code is not null), '[]'))
+    from millrace.extend_many($1 ->> 'workerId', millrace.core_leases($1 -> 'leases'), make_interval(secs => ($1 ->> 'leaseSeconds')::int)) as e
+    join jsonb_array_elements($1 -> 'leases') with ordinality as l (lease, ord) on l.ord = e.ord
 $$;
 
 -- Wake-up: which channels have something due, for whoever calls the drains.

@@ -852,7 +852,9 @@ begin
     delete from millrace.finished f using old o where f.job_id = o.job_id and f.finished_at = o.finished_at
     returning f.job_id, f.outcome
   ), tally as (
-    insert into millrace.tally (queue_id, kind, n) select v_queue, 'forgotten:' || g.outcome, count(*) from gone g group by g.outcome
+    insert into millrace.tally (queue_id, lane_id, kind, n, was)
+    select v_queue, j.lane_id, 'forgotten:' || g.outcome, count(*), case g.outcome when 'succeeded' then 'completed' else g.outcome end
+      from gone g join millrace.job j on j.id = g.job_id group by j.lane_id, g.outcome
   )
   select coalesce(array_agg(g.job_id), '{}') into v_jobs from gone g;
   with gone as (
@@ -860,8 +862,9 @@ begin
      where id = any (array(select d.id from millrace.dead_letter d where d.queue_id = v_queue and d.dead_at < v_before order by d.id for update skip locked))
     returning job_id, retried_at
   ), tally as (
-    insert into millrace.tally (queue_id, kind, n)
-    select v_queue, case when g.retried_at is null then 'forgotten:dead' else 'forgotten:replayed' end, count(*) from gone g group by 2
+    insert into millrace.tally (queue_id, lane_id, kind, n, was)
+    select v_queue, j.lane_id, case when g.retried_at is null then 'forgotten:dead' else 'forgotten:replayed' end, count(*), 'failed'
+      from gone g join millrace.job j on j.id = g.job_id group by 2, 3
   )
   select coalesce(array_agg(g.job_id), '{}') into v_dead from gone g;
   perform millrace.forget_jobs(v_jobs || v_dead);

@@ -102,6 +102,7 @@ async fn run(command: Command) -> Result<ExitCode> {
                 access_log: true,
                 cron: !no_cron,
                 at_address: tick_at,
+                local_pass: None,
             };
             let server = serve(options).await?;
             channels::check(&server).await?;

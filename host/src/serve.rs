@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::compose::{Parts, compose};
 use crate::cron::Schedules;
+use crate::local_pass::{LocalPass, require_loopback};
 use crate::manifest::{self, Manifest};
 use crate::routes::Routes;
 use crate::runtime::component::{Component, CronComponent, HttpComponent};
@@ -40,6 +41,8 @@ pub struct ServeOptions {
     /// Values of variables that name the address on which it listens. They take the place of defaults in the manifest that name
     /// [`USUAL_ADDRESS`]; a default that names another place was put there by somebody, and stays.
     pub at_address: fn(SocketAddr) -> Vec<(&'static str, String)>,
+    /// What requests of this machine's programs are given that show no credentials. Only on a loopback address.
+    pub local_pass: Option<LocalPass>,
 }
 
 /// Where an application is served unless something else is asked for, and what a manifest's defaults may therefore name.
@@ -141,8 +144,11 @@ impl Host {
     /// Serves an application; returns once it listens and every component is ready.
     ///
     /// # Errors
-    /// A manifest, a variable or a component that is not right, an address that can't be listened on.
+    /// A manifest, a variable or a component that is not right, an address that can't be listened on, or that others reach where there is a local pass.
     pub async fn serve(&self, options: ServeOptions) -> Result<Server> {
+        if options.local_pass.is_some() {
+            require_loopback(options.listen)?;
+        }
         let mut manifest = Manifest::load(&options.manifest)?;
         let environment = |key: &str| match options.use_environment {
             true => std::env::var(key).ok(),
@@ -189,7 +195,9 @@ impl Host {
         let mut schedules = Schedules::new(&manifest.cron, cron)?;
         _ = own_address.set(addr);
         let grace = options.limits.shutdown_grace;
-        let application = Application::new(routes, http, options.limits, options.access_log);
+        let local_pass = options.local_pass.map(|pass| (pass, addr.port()));
+        let (limits, access_log) = (options.limits, options.access_log);
+        let application = Application::new(routes, http, limits, access_log, local_pass);
         let accepting = tokio::spawn(application.accept(listener, phase.subscribe()));
         // Last: what a trigger runs may call this very server.
         if options.cron {

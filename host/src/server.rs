@@ -21,6 +21,7 @@ use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 use wasmtime_wasi_http::{Error, WasiBody};
 
+use crate::local_pass::LocalPass;
 use crate::routes::{Matched, Routes};
 use crate::runtime::component::{Failure, HttpComponent};
 use crate::runtime::worker::Phase;
@@ -38,16 +39,18 @@ pub struct Application {
     components: BTreeMap<String, HttpComponent>,
     limits: Limits,
     access_log: bool,
+    local_pass: Option<(LocalPass, u16)>,
     requests: Semaphore,
 }
 
 impl Application {
-    /// Every component that a route names must be in `components`.
+    /// Every component that a route names must be in `components`; beside a local pass stands the port that the server listens on.
     pub fn new(
         routes: Routes,
         components: BTreeMap<String, HttpComponent>,
         limits: Limits,
         access_log: bool,
+        local_pass: Option<(LocalPass, u16)>,
     ) -> Arc<Self> {
         Arc::new(Self {
             routes,
@@ -55,6 +58,7 @@ impl Application {
             requests: Semaphore::new(limits.concurrent_requests),
             limits,
             access_log,
+            local_pass,
         })
     }
 
@@ -227,6 +231,11 @@ impl Application {
         matched
             .set_headers(&mut head.headers, &head.uri, client)
             .map_err(|_| Unfit::Address)?;
+        if let Some((pass, port)) = &self.local_pass
+            && let Err(why) = pass.put_into(&mut head, client, *port)
+        {
+            tracing::debug!(path = head.uri.path(), "a request got no local pass: {why}");
+        }
         head.uri = absolute(&head.headers, &head.uri).ok_or(Unfit::Address)?;
         let body = Limited::new(body, self.limits.body_bytes).map_err(move |error| {
             match error.downcast::<hyper::Error>() {

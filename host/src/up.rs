@@ -8,15 +8,16 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 
 use crate::channels;
 use crate::cluster::{Cluster, Keep};
 use crate::database::{ensure_functions_login, outbound_host};
+use crate::local_pass::{LocalPass, require_loopback};
 use crate::migrate::{is_of_another_version, migrate};
-use crate::serve::{Host, Limits, ServeOptions};
+use crate::serve::{Host, Limits, ServeOptions, Server};
 
 /// The state folder that `cargo xtask env` looks into.
 const USUAL_STATE: &str = ".millrace";
@@ -36,7 +37,13 @@ pub struct UpArguments {
     /// Where the private Postgres, the keys and the compiled components are kept
     #[arg(long, value_name = "FOLDER", default_value = USUAL_STATE)]
     pub state: PathBuf,
+    /// Let in requests of this machine's own programs that show no credentials: they get the API key. Loopback addresses only
+    #[arg(long)]
+    pub open: bool,
 }
+
+/// Where requests show credentials (`functions/kit/src/auth.rs`).
+const CREDENTIALS: &[&str] = &["x-api-key", "authorization", "apikey"];
 
 /// The keys of this installation, made once and kept in the state folder, readable by its owner alone.
 #[derive(Serialize, Deserialize)]
@@ -56,6 +63,10 @@ struct Keys {
 
 /// Serves until Ctrl-C or SIGTERM, then ends what it started.
 pub async fn up(arguments: UpArguments) -> Result<()> {
+    let listen = resolve(&arguments.listen).await?;
+    if arguments.open {
+        require_loopback(listen).context("--open")?;
+    }
     fs::create_dir_all(&arguments.state).with_context(|| arguments.state.display().to_string())?;
     let keys_file = arguments.state.join("keys.json");
     let mut keys = Keys::load_or_make(&keys_file)?;
@@ -96,13 +107,19 @@ pub async fn up(arguments: UpArguments) -> Result<()> {
         manifest: arguments.manifest,
         variables: variables.clone(),
         use_environment: true,
-        listen: resolve(&arguments.listen).await?,
+        listen,
         limits: limits.clone(),
         access_log: true,
         cron: true,
         at_address: tick_at,
+        local_pass: (arguments.open)
+            .then(|| local_pass(&variables))
+            .transpose()?,
     };
     let server = Host::with_cache(limits, cache)?.serve(options).await?;
+    if arguments.open {
+        require_key_counts(&server).context("--open")?;
+    }
     channels::check(&server).await?;
     let listener = channels::listen(&server)?;
 
@@ -112,6 +129,7 @@ pub async fn up(arguments: UpArguments) -> Result<()> {
         token,
         variables,
         keys,
+        open: arguments.open,
     };
     let _file = ExportsFile::write(&arguments.state.join("env"), &exports)?;
     exports.greet(&match arguments.state == Path::new(USUAL_STATE) {
@@ -194,6 +212,26 @@ async fn variables(owner_url: &str, keys: &Keys) -> Result<BTreeMap<String, Stri
         }
     }
     Ok(variables)
+}
+
+/// The application's key, for requests of this machine's programs that show none.
+fn local_pass(variables: &BTreeMap<String, String>) -> Result<LocalPass> {
+    let key = variables.get("collab_api_key").map_or("", String::as_str);
+    ensure!(
+        !key.is_empty(),
+        "--open: SPIN_VARIABLE_COLLAB_API_KEY is empty, so there is no key to act with"
+    );
+    LocalPass::new("x-api-key", key, CREDENTIALS).context("--open")
+}
+
+/// A pass that nobody takes would open nothing, and each request would be told to show what it need not show.
+fn require_key_counts(server: &Server) -> Result<()> {
+    let required = server.variable("collab_require_jwt").unwrap_or_default();
+    ensure!(
+        matches!(required.trim(), "" | "0" | "false"),
+        "tokens are required (SPIN_VARIABLE_COLLAB_REQUIRE_JWT), so the API key lets nobody in"
+    );
+    Ok(())
 }
 
 fn from_environment(variable: &str) -> Option<String> {
@@ -340,6 +378,7 @@ struct Exports {
     token: String,
     variables: BTreeMap<String, String>,
     keys: Keys,
+    open: bool,
 }
 
 impl Exports {
@@ -362,6 +401,12 @@ impl Exports {
     }
 
     fn greet(&self, exports: &str) {
+        let open = match self.open {
+            true => {
+                "\n  open      to all programs of this machine: without credentials they act with the API key"
+            }
+            false => "",
+        };
         let api_key = self
             .variables
             .get("collab_api_key")
@@ -371,7 +416,7 @@ impl Exports {
 Millrace serves {url}
 
   API key   {api_key}
-  exports   {exports}     (TOKEN, COLLAB_API_KEY, DATABASE_URL, …)
+  exports   {exports}     (TOKEN, COLLAB_API_KEY, DATABASE_URL, …){open}
 
 A first job:
 

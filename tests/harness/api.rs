@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::document::{Exchange, assert_documented};
 
 /// What no answer may show: names and words of the inside.
-const INSIDE: [&str; 10] = [
+pub(crate) const INSIDE: [&str; 10] = [
     "millrace.",
     "millrace_",
     "select ",

@@ -166,6 +166,7 @@ pub fn options(manifest: PathBuf, variables: BTreeMap<String, String>) -> ServeO
         access_log: false,
         cron: false,
         at_address: tick_at,
+        local_pass: None,
     }
 }
 

@@ -200,7 +200,7 @@ pub async fn events(client: &Client, job_id: i64) -> Vec<String> {
         .collect()
 }
 
-/// Answers a line for each queue whose counters are not what the tables say, both seen at one instant.
+/// Answers a line for each queue, and for each kind of task, whose counters are not what the tables say, all seen at one instant.
 pub const UNTRUE_COUNTS: &str = "with truth as (
                  select j.queue_id, count(r.job_id) + count(p.job_id) as queued, count(e.job_id) as running,
                         count(*) filter (where f.outcome = 'succeeded') as succeeded, count(*) filter (where f.outcome = 'cancelled') as cancelled,
@@ -209,7 +209,20 @@ pub const UNTRUE_COUNTS: &str = "with truth as (
                    left join millrace.ready r on r.job_id = j.id left join millrace.parked p on p.job_id = j.id
                    left join millrace.lease e on e.job_id = j.id left join millrace.finished f on f.job_id = j.id
                    left join millrace.dead_letter d on d.job_id = j.id
-                  group by j.queue_id)
+                  group by j.queue_id),
+               task_truth as (
+                 select j.queue_id, j.type, j.priority, s.status, count(*) as n
+                   from millrace.job j
+                   left join (select r.job_id, case when r.attempts > 0 or r.retried then 'retrying' else 'pending' end as status from millrace.ready r
+                              union all select p.job_id, case when p.attempts > 0 or p.retried then 'retrying' else 'pending' end from millrace.parked p
+                              union all select e.job_id, 'processing' from millrace.lease e
+                              union all select f.job_id, case f.outcome when 'succeeded' then 'completed' else 'cancelled' end from millrace.finished f
+                              union all select d.job_id, 'failed' from millrace.dead_letter d) as s on s.job_id = j.id
+                  group by j.queue_id, j.type, j.priority, s.status)
+               select format('tasks counted %s, in the tables %s', to_json(c), to_json(t))
+                 from task_truth t full join millrace.task_counts() c using (queue_id, type, priority, status)
+                where t.n is distinct from c.n
+               union all
                select format('counted %s, in the tables %s', to_json(c), to_json(t))
                  from truth t full join millrace.queue_counts() c on c.queue_id = t.queue_id
                 where (coalesce(t.queued, 0), coalesce(t.running, 0), coalesce(t.succeeded, 0), coalesce(t.cancelled, 0), coalesce(t.dead, 0), coalesce(t.replayed, 0))

@@ -31,13 +31,11 @@ async fn try_all(app: &App, credentials: &[(String, Shown, Bearer)]) -> BTreeMap
                 continue;
             };
             assert_eq!(
-                (answer.status, answer.code().as_str()),
-                (status, code),
+                answer.status, status,
                 "{name} at {}: {}",
-                route.path,
-                answer.text
+                route.path, answer.text
             );
-            answer.assert_refused(status, code);
+            answer.assert_refused_by_any_face(status, code);
             let challenge = match code {
                 _ if status != 401 => "",
                 "missing_credentials" => "Bearer",
@@ -245,7 +243,7 @@ async fn what_is_not_configured_lets_nobody_in() {
                     .api
                     .send(shown.iter().fold(route.request(&app.api), with))
                     .await;
-                answer.assert_refused(503, "auth_not_configured");
+                answer.assert_refused_by_any_face(503, "auth_not_configured");
                 combinations += 1;
             }
         }
@@ -268,9 +266,7 @@ async fn nobody_learns_what_is_wrong_with_a_request_before_he_is_let_in() {
             .bare(route.method.clone(), &route.target())
             .header("content-type", "application/json")
             .body("{");
-        app.api
-            .send(request)
-            .await
-            .assert_refused(401, "missing_credentials");
+        let answer = app.api.send(request).await;
+        answer.assert_refused_by_any_face(401, "missing_credentials");
     }
 }

@@ -18,7 +18,7 @@ fn folder() -> PathBuf {
 }
 
 /// Whether npm's packages are there; if they can't be, prints why this test does nothing.
-fn are_installed(test: &str) -> bool {
+pub(crate) fn are_installed(test: &str) -> bool {
     is_there(
         test,
         "node_modules/.package-lock.json",
@@ -52,7 +52,7 @@ fn is_there(test: &str, file: &str, variable: &str, remedy: &str) -> bool {
 }
 
 /// Runs `node` in the folder of the packages and returns all that it printed; fails the test if the program failed.
-async fn node(arguments: &[&str], variables: &[(&str, &str)]) -> String {
+pub(crate) async fn node(arguments: &[&str], variables: &[(&str, &str)]) -> String {
     run("node".into(), arguments, variables).await
 }
 

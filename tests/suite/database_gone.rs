@@ -14,6 +14,7 @@ use millrace_tests::app::App;
 use millrace_tests::database::Database;
 use millrace_tests::deadline::eventually;
 use millrace_tests::program::{has_ended, send};
+use millrace_tests::routes;
 use millrace_tests::scratch::Scratch;
 use millrace_tests::sse::{Stream, request};
 use reqwest::Method;
@@ -119,6 +120,38 @@ async fn a_database_that_is_gone_is_a_503_and_the_functions_recover_by_themselve
         .await
         .expect("what was enqueued is kept");
     assert_eq!(job["id"], id);
+}
+
+/// A request to each route of tasks and jobs.
+fn requests_of_tasks(api: &Api) -> Vec<reqwest::RequestBuilder> {
+    let all = routes::all().into_iter();
+    all.filter(|route| route.path.starts_with("/api/tasks") || route.path.starts_with("/api/jobs"))
+        .map(|route| {
+            route
+                .request(api)
+                .header("x-api-key", millrace_tests::keys::API_KEY)
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_database_that_is_gone_makes_tasks_and_jobs_unavailable() {
+    let mut own = Own::start().await;
+    let api = own.app.api.clone();
+    own.cluster.halt().expect("the server ends");
+    let mut refused = 0;
+    for request in requests_of_tasks(&api) {
+        let answer = api.send(request).await;
+        assert_eq!(answer.gateway_refusal(503), "Worker Service is unavailable");
+        assert_eq!(answer.header("retry-after"), "1");
+        refused += 1;
+    }
+    assert_eq!(refused, 13);
+    own.cluster.restart().await.expect("the server is back");
+    for request in requests_of_tasks(&api) {
+        assert_ne!(api.send(request).await.status, 503);
+    }
+    println!("{refused} routes of tasks and jobs, each a 503 and then served again");
 }
 
 #[tokio::test]

@@ -500,6 +500,21 @@ fn the_model_notices_broken_rules() {
             "",
         ),
         (
+            "millrace.cancel(bigint)",
+            "millrace.waiting_status(v_attempts, v_retried)",
+            "'pending'",
+        ),
+        (
+            "millrace.claim(text,text,integer,text,text,interval,boolean)",
+            "millrace.waiting_status(k.attempts, k.retried)",
+            "'pending'",
+        ),
+        (
+            "millrace.fold(integer,interval)",
+            "(values (g.became, g.n), (g.was, -g.n))",
+            "(values (g.became, g.n))",
+        ),
+        (
             "millrace.retry(bigint,boolean)",
             "and d.retried_at is null",
             "",

@@ -1,66 +1,15 @@
 //! The `millrace` program: what `up` promises on the screen, what it leaves behind, and the database's chores.
 
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use millrace::serve::{Host, Limits};
 use millrace_tests::api::Api;
-use millrace_tests::app::{manifest, options};
-use millrace_tests::database::{Database, scratch_folder};
+use millrace_tests::database::Database;
 use millrace_tests::deadline::eventually;
 use millrace_tests::program::{Program, command, has_ended, run};
 use millrace_tests::scratch::Scratch;
+use millrace_tests::up::{READY, api, export, share_compiled, up};
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
-
-/// The last line of what `up` prints once it serves.
-const READY: &str = "Ctrl-C ends it";
-
-/// Runs `up` over the state in a folder, and returns it with what it said once it serves.
-async fn up(scratch: &Scratch) -> (Program, String) {
-    let mut command = command(&["up", "--listen", "127.0.0.1:0", "--state"]);
-    command.arg(scratch.path());
-    share_compiled(scratch).await;
-    let program = Program::start(command);
-    let said = program.until(READY).await;
-    (program, said)
-}
-
-/// What is compiled is kept for all tests of this run, and made before the first `up` is waited for: to compile it takes long on a
-/// busy machine, and is not what is tested here.
-async fn share_compiled(scratch: &Scratch) {
-    static COMPILED: OnceCell<PathBuf> = OnceCell::const_new();
-    let compiled = COMPILED.get_or_init(async || {
-        let folder = scratch_folder().join("compiled");
-        std::fs::create_dir_all(&folder).expect("a folder");
-        let folder = folder.canonicalize().expect("its path");
-        let nowhere = [
-            ("database_url", "postgres://127.0.0.1:1/none"),
-            ("database_host", "postgres://127.0.0.1:1"),
-        ];
-        let nowhere = nowhere.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let host = Host::with_cache(Limits::default(), folder.clone()).expect("a host");
-        let served = host.serve(options(manifest(), nowhere.into())).await;
-        drop(served.expect("the application serves"));
-        folder
-    });
-    let link = scratch.path().join("cache");
-    if !link.exists() {
-        symlink(compiled.await, link).expect("a link");
-    }
-}
-
-/// A client with the key and at the address that `up` printed.
-fn api(said: &str) -> Api {
-    let word_after = |words: &str| {
-        said.split(words)
-            .nth(1)
-            .and_then(|rest| rest.split_whitespace().next())
-    };
-    let (url, key) = (word_after("Millrace serves "), word_after("API key "));
-    Api::new(url.expect("an address"), key.expect("a key"))
-}
 
 fn server_pid(scratch: &Scratch) -> u32 {
     let file = scratch.path().join("postgres/data/postmaster.pid");
@@ -221,16 +170,6 @@ async fn the_guides_commands_work_with_the_exports() {
         "it failed and is to be tried again"
     );
     program.end("TERM").await;
-}
-
-/// The value of an export of what is being served.
-fn export(scratch: &Scratch, name: &str) -> String {
-    let exports = std::fs::read_to_string(scratch.path().join("env")).expect("the exports");
-    let value = exports
-        .split(&format!("export {name}='"))
-        .nth(1)
-        .and_then(|rest| rest.split('\'').next());
-    value.unwrap_or_else(|| panic!("no {name}")).to_owned()
 }
 
 #[tokio::test]

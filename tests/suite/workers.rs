@@ -199,3 +199,225 @@ async fn other_forms_of_request_are_refused() {
         assert_eq!(app.api.get(path).await.status, 404, "{path}");
     }
 }
+
+/// A heartbeat of the worker `a` that names the leases of these jobs.
+fn naming(jobs: &[Value]) -> Value {
+    let name = |job: &Value| json!({"jobId": job["id"], "leaseId": job["lease_id"]});
+    with("leases", jobs.iter().map(name).collect())
+}
+
+/// What becomes of the leases that a heartbeat names.
+async fn leases(app: &App, beat: &Value) -> Vec<Value> {
+    let answer = app.api.post(HEARTBEAT, beat).await.ok();
+    assert_eq!(answer["ok"], true);
+    let leases = answer["leases"].as_array().expect("leases").clone();
+    let named = beat["leases"].as_array().expect("leases");
+    assert_eq!(leases.len(), named.len());
+    for (lease, name) in leases.iter().zip(named) {
+        assert_eq!(lease["jobId"], name["jobId"], "in the request's order");
+        assert_eq!(lease["held"], lease["code"].is_null(), "{lease}");
+    }
+    leases
+}
+
+/// Jobs that `worker` has claimed for a minute.
+async fn claimed(app: &App, worker: &str, count: usize) -> Vec<Value> {
+    let task = json!({"type": "t", "executorId": "e", "maxAttempts": 2});
+    app.api
+        .assign(json!({"tasks": vec![task; count]}))
+        .await
+        .ok();
+    let claim = json!({"executorId": "e", "workerId": worker, "limit": count, "leaseSeconds": 60});
+    let jobs = app.api.claim(claim).await.ok()["jobs"].take();
+    let jobs = jobs.as_array().expect("jobs").clone();
+    assert_eq!(jobs.len(), count);
+    jobs
+}
+
+/// Withdraws a job, whatever it is at.
+async fn cancel(app: &App, job: &Value) {
+    let sql = "select millrace.cancel(millrace.job_id($1::text::uuid))";
+    app.database.one(sql, &[&job["id"].as_str()]).await;
+}
+
+#[tokio::test]
+async fn a_heartbeat_extends_the_leases_that_it_names_and_no_other() {
+    let app = App::start().await;
+    app.database.stop_clock_at("2030-01-07 12:00:00+00").await;
+    let jobs = claimed(&app, "a", 2).await;
+    let ends = async |beat: Value| leases(&app, &beat).await[0]["leaseExpiresAt"].clone();
+    let mut beat = naming(&jobs[..1]);
+    app.database.stop_clock_at("2030-01-07 12:00:30+00").await;
+    assert_eq!(ends(beat.clone()).await, "2030-01-07T12:01:30+00:00");
+    beat["leaseSeconds"] = json!(600);
+    assert_eq!(ends(beat.clone()).await, "2030-01-07T12:10:30+00:00");
+    beat["leaseSeconds"] = json!(15);
+    assert_eq!(
+        ends(beat.clone()).await,
+        "2030-01-07T12:10:30+00:00",
+        "never shorter"
+    );
+    beat["leases"][0]["leaseId"] = json!(jobs[0]["lease_id"].to_string());
+    assert_eq!(
+        ends(beat).await,
+        "2030-01-07T12:10:30+00:00",
+        "digits in a string"
+    );
+    assert_eq!(
+        agents(&app, "").await,
+        ["a"],
+        "it is a heartbeat all the same"
+    );
+
+    for beat in [
+        with("leases", json!([])),
+        with("leases", Value::Null),
+        with("version", json!("1")),
+    ] {
+        let answer = app.api.post(HEARTBEAT, &beat).await.ok();
+        let expected = match beat["leases"].is_array() {
+            true => json!({"ok": true, "leases": []}),
+            false => json!({"ok": true}),
+        };
+        assert_eq!(answer, expected);
+    }
+    app.database.stop_clock_at("2030-01-07 12:01:01+00").await;
+    let lost = &leases(&app, &naming(&jobs)).await[1];
+    assert_eq!(lost["code"], "lease_expired", "the one that nobody named");
+}
+
+#[tokio::test]
+async fn a_worker_hears_that_its_running_job_was_cancelled() {
+    let app = App::start().await;
+    let jobs = claimed(&app, "a", 2).await;
+    cancel(&app, &jobs[1]).await;
+    let states = leases(&app, &naming(&jobs)).await;
+    assert_eq!(states[0]["held"], true);
+    let expected = json!({"jobId": jobs[1]["id"], "leaseId": jobs[1]["lease_id"], "held": false,
+                          "code": "cancelled", "message": "the job was cancelled"});
+    assert_eq!(states[1], expected);
+
+    let report = |job: &Value| json!({"jobId": job["id"], "type": "t", "ok": true, "leaseId": job["lease_id"], "workerId": "a"});
+    let refused = app.api.result(report(&jobs[1])).await;
+    refused.assert_refused(409, "cancelled");
+    app.api.result(report(&jobs[0])).await.ok();
+    let after = leases(&app, &naming(&jobs)).await;
+    let codes: Vec<&Value> = after.iter().map(|state| &state["code"]).collect();
+    assert_eq!(codes, ["already_attempted", "cancelled"]);
+
+    // Queued again and claimed by somebody else, it is still the old lease that was cancelled.
+    let sql = "select millrace.retry(millrace.job_id($1::text::uuid))";
+    app.database.one(sql, &[&jobs[1]["id"].as_str()]).await;
+    let again = app.api.claim_one("e", "b").await.expect("the job");
+    assert_eq!(
+        leases(&app, &naming(&jobs[1..])).await[0]["code"],
+        "cancelled"
+    );
+    assert_eq!(
+        leases(&app, &naming(&[again])).await[0]["code"],
+        "not_lease_owner"
+    );
+}
+
+#[tokio::test]
+async fn each_lost_lease_says_why() {
+    let app = App::start().await;
+    app.database
+        .run("select millrace.configure_queue('e', backoff_base => '0')")
+        .await;
+    let mine = claimed(&app, "a", 1).await.remove(0);
+    let others = claimed(&app, "b", 1).await.remove(0);
+    let no_job =
+        json!({"id": "00000000-0000-4000-8000-000000000000", "lease_id": mine["lease_id"]});
+    let no_lease = json!({"id": mine["id"], "lease_id": i64::MAX});
+    let mixed_up = json!({"id": others["id"], "lease_id": mine["lease_id"]});
+    let told = naming(&[
+        mine.clone(),
+        others,
+        no_job,
+        no_lease,
+        mixed_up,
+        mine.clone(),
+    ]);
+    let codes = async || -> Vec<Value> {
+        let states = leases(&app, &told).await;
+        states
+            .into_iter()
+            .map(|state| state["code"].clone())
+            .collect()
+    };
+    let lost = [
+        "not_lease_owner",
+        "job_not_found",
+        "invalid_lease",
+        "invalid_lease",
+    ]
+    .map(Value::from);
+    let [others, no_job, no_lease, mixed_up] = lost;
+    let (held, expired) = (Value::Null, json!("lease_expired"));
+    let expected =
+        |mine: &Value| [mine, &others, &no_job, &no_lease, &mixed_up, mine].map(Value::clone);
+    assert_eq!(codes().await, expected(&held));
+
+    app.database.set_clock_ahead(61.0).await;
+    assert_eq!(codes().await[0], expired, "before anybody has noticed");
+    let again = app.api.claim_one("e", "a").await.expect("the job");
+    assert_eq!(again["attempt"], 2);
+    let both = leases(&app, &naming(&[mine, again])).await;
+    assert_eq!(
+        (&both[0]["code"], &both[1]["held"]),
+        (&expired, &json!(true))
+    );
+}
+
+#[tokio::test]
+async fn a_hundred_leases_are_one_heartbeat() {
+    let app = App::start().await;
+    let mut jobs = claimed(&app, "a", 100).await;
+    for job in &jobs[..50] {
+        cancel(&app, job).await;
+    }
+    jobs.reverse();
+    let states = leases(&app, &naming(&jobs)).await;
+    let held = states.iter().map(|state| state["held"] == true);
+    assert!(held.eq((0..100).map(|index| index < 50)), "{states:?}");
+
+    jobs.push(jobs[0].clone());
+    let answer = app.api.post(HEARTBEAT, &naming(&jobs)).await;
+    answer.assert_invalid("leases");
+}
+
+#[tokio::test]
+async fn a_bad_lease_is_named() {
+    let app = App::start().await;
+    let good = json!({"jobId": "00000000-0000-8000-8000-000000000001", "leaseId": 1});
+    for (field, value) in [
+        ("jobId", json!("1")),
+        ("jobId", Value::Null),
+        ("leaseId", json!(0)),
+        ("leaseId", json!("x")),
+        ("leaseId", Value::Null),
+        ("workerId", json!("a")),
+    ] {
+        let mut bad = good.clone();
+        bad[field] = value;
+        let beat = with("leases", json!([good, good, good, bad]));
+        let answer = app.api.post(HEARTBEAT, &beat).await;
+        answer.assert_invalid(&format!("leases[3].{field}"));
+    }
+    for (field, value) in [
+        ("leases", json!("x")),
+        ("leases", good.clone()),
+        ("leaseSeconds", json!(15)),
+    ] {
+        let answer = app.api.post(HEARTBEAT, &with(field, value)).await;
+        answer.assert_invalid(field);
+    }
+    for seconds in [json!(14), json!(601), json!("60"), json!(15.5)] {
+        let mut beat = with("leases", json!([good]));
+        beat["leaseSeconds"] = seconds;
+        let answer = app.api.post(HEARTBEAT, &beat).await;
+        answer.assert_invalid("leaseSeconds");
+    }
+    assert_eq!(agents(&app, "").await, [""; 0]);
+}

@@ -24,7 +24,8 @@ Usage: cargo xtask COMMAND
 
   setup                       install what is missing: the wasm32-wasip2 target, Postgres, and Node.js and Python for the tests
   build                       set up, and build the functions and the program `millrace`
-  up [--listen HOST:PORT]     build, migrate and serve the application (127.0.0.1:3000)
+  up [--listen HOST:PORT]     build, migrate and serve the application (127.0.0.1:3000); with --open, programs of
+     [--open]                 this machine need no key
   env                         print the exports of what `up` serves: eval \"$(cargo xtask env)\"
   test [--against URL] [NAME] run every test, or those whose name contains NAME; with --against, the
                               black-box tests against a running instance (see CONTRIBUTING.md)

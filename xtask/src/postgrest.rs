@@ -5,7 +5,7 @@ use crate::build;
 use crate::command::{Outcome, run, step};
 
 /// The tests that ask an application over HTTP, whatever it is that answers.
-const OVER_HTTP: [&str; 32] = [
+const OVER_HTTP: [&str; 33] = [
     "alerts::",
     "api_keys::",
     "artifacts::",
@@ -29,6 +29,7 @@ const OVER_HTTP: [&str; 32] = [
     "jwks::",
     "metrics::",
     "preview::",
+    "readiness::",
     "recent::",
     "replays::",
     "result::",

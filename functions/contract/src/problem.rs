@@ -31,3 +31,15 @@ pub struct RpcRefusal {
     /// What may have been meant; where a function says no, its code for machines, such as `lease_expired`.
     hint: Option<String>,
 }
+
+/// Why a request to `/api/tasks` or `/api/jobs` was refused.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayProblem {
+    status_code: u16,
+    /// A sentence for a person, which begins with the field or parameter at fault if one is.
+    message: String,
+    /// The name of the status, such as `Bad Request`.
+    error: String,
+}

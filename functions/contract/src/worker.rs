@@ -1,6 +1,7 @@
 //! `workers/heartbeat` and `workers/active`: what a worker says of itself, and who is there.
 
-use millrace_kit::field::{Instant, Int, Text};
+use millrace_kit::Problem;
+use millrace_kit::field::{Instant, Int, JobId, LeaseId, List, Text};
 use serde::{Deserialize, Serialize};
 
 /// A worker's sign of life.
@@ -22,6 +23,34 @@ pub struct Heartbeat {
     capacity: Option<Count>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<Text<100>>,
+    /// The leases that it holds: each is extended, and the answer says which of them are lost, because their jobs were cancelled, for example.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leases: Option<List<LeaseName, 100, 0>>,
+    /// When the leases end, in seconds from now; a lease that ends later keeps its end. Without it the length that the job, or else its queue, has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_seconds: Option<Int<15, 600>>,
+}
+
+impl Heartbeat {
+    /// Makes sure that a length of leases comes with leases.
+    ///
+    /// # Errors
+    /// 400 `invalid_request`, naming `leaseSeconds`.
+    pub fn is_consistent(&self) -> Result<(), Problem> {
+        match (self.lease_seconds, &self.leases) {
+            (Some(_), None) => Err(Problem::invalid("leaseSeconds", "goes with leases only")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A lease, as a claim's answer names it (`id` and `lease_id`).
+#[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct LeaseName {
+    job_id: JobId,
+    lease_id: LeaseId,
 }
 
 /// A number of jobs, up to what Postgres' `int` holds.
@@ -43,6 +72,34 @@ pub struct Selection {
 pub struct Noted {
     #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
     ok: bool,
+    /// Where the heartbeat named leases: what became of each, in its order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leases: Option<Vec<LeaseState>>,
+}
+
+/// What became of a lease.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(untagged, rename_all_fields = "camelCase")]
+pub enum LeaseState {
+    /// The worker has it, until the time that is told.
+    Held {
+        job_id: JobId,
+        lease_id: LeaseId,
+        #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
+        held: bool,
+        lease_expires_at: Instant,
+    },
+    /// It is lost, and a report about the job will be refused for the same reason: `cancelled`, `lease_expired`, `not_lease_owner`,
+    /// `already_attempted`, `invalid_lease`, `job_not_found`. (`try_again`: it could not be told at this moment.)
+    Lost {
+        job_id: JobId,
+        lease_id: LeaseId,
+        #[cfg_attr(feature = "schema", schemars(extend("const" = false)))]
+        held: bool,
+        code: String,
+        message: String,
+    },
 }
 
 /// The workers that were seen within the last 20 seconds, the latest first.
@@ -76,7 +133,8 @@ mod tests {
 
     fn parse(fields: &str) -> Result<String, String> {
         let body = format!(r#"{{"agentId":"a","executorId":"e"{fields}}}"#);
-        match parse::object::<Heartbeat>(body.as_bytes()) {
+        let heartbeat = parse::object::<Heartbeat>(body.as_bytes());
+        match heartbeat.and_then(|heartbeat| heartbeat.is_consistent().map(|()| heartbeat)) {
             Ok(heartbeat) => serde_json::to_string(&heartbeat).map_err(|error| error.to_string()),
             Err(problem) => Err(problem.error().to_owned()),
         }
@@ -91,6 +149,21 @@ mod tests {
     }
 
     #[test]
+    fn leases_go_on_with_numbers_and_a_length_of_none_does_not() {
+        let lease =
+            |id| format!(r#"{{"jobId":"00000000-0000-8000-8000-000000000001","leaseId":{id}}}"#);
+        let told = format!(
+            r#","status":"busy","leases":[{}],"leaseSeconds":15"#,
+            lease(r#""7""#)
+        );
+        let goes_on = format!(r#""leases":[{}],"leaseSeconds":15}}"#, lease("7"));
+        assert!(parse(&told).is_ok_and(|text| text.ends_with(&goes_on)));
+        assert!(parse(r#","status":"idle","leases":[]"#).is_ok());
+        let reason = parse(r#","status":"idle","leaseSeconds":15"#).unwrap_err();
+        assert_eq!(reason, "leaseSeconds: goes with leases only");
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let long = format!(r#","status":"{}""#, "x".repeat(51));
         for (fields, error) in [
@@ -98,6 +171,14 @@ mod tests {
             (&long, "status: has more than 50 characters"),
             (r#","status":"idle","running":-1"#, "running: "),
             (r#","status":"idle","capacity":2147483648"#, "capacity: "),
+            (
+                r#","status":"idle","leases":[],"leaseSeconds":14"#,
+                "leaseSeconds: ",
+            ),
+            (
+                r#","status":"idle","leases":[{"jobId":"1","leaseId":1}]"#,
+                "leases[0].jobId: ",
+            ),
         ] {
             let reason = parse(fields).unwrap_err();
             assert!(reason.starts_with(error), "{reason}");

@@ -11,9 +11,10 @@ use serde::Serialize;
 /// The HTTP response of a function: whole in memory, so that its length is known.
 pub type Reply = Response<Full<Bytes>>;
 
-/// A success: the status is always 200 (collab contract).
+/// A success: 200, unless it says otherwise.
 #[derive(Debug)]
 pub struct Answer {
+    status: StatusCode,
     content_type: &'static str,
     body: Bytes,
 }
@@ -26,8 +27,17 @@ impl Answer {
 
     /// An answer of another media type; `content_type` must be fit for a header.
     pub fn of(content_type: &'static str, body: impl Into<Bytes>) -> Self {
-        let body = body.into();
-        Self { content_type, body }
+        Self {
+            status: StatusCode::OK,
+            content_type,
+            body: body.into(),
+        }
+    }
+
+    /// The same with another status, which must be one of success.
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
     }
 }
 
@@ -81,7 +91,7 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, code, error).with_header(WWW_AUTHENTICATE, challenge)
     }
 
-    /// 405, naming in `Allow` the one method that the route has.
+    /// 405, naming in `Allow` the methods that the route has (`GET`, or `GET, POST`).
     pub fn method_not_allowed(allowed: &'static str) -> Self {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -148,6 +158,11 @@ impl Problem {
         self.details.as_deref()
     }
 
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        self.hint
+    }
+
     fn body(&self) -> Bytes {
         #[derive(Serialize)]
         struct Body<'a> {
@@ -169,16 +184,25 @@ impl Problem {
 }
 
 /// Makes the HTTP response of a function from how its request ended.
+pub fn reply(outcome: Result<Answer, Problem>) -> Reply {
+    reply_in(Problem::body, outcome)
+}
+
+/// The same for a face whose refusals have another body, which `body_of` makes; its media type is JSON too.
 ///
 /// Always with `content-length`: without it Spin answers about 40 ms late under keep-alive (the last
 /// chunk meets Nagle and a delayed acknowledgement).
-pub fn reply(outcome: Result<Answer, Problem>) -> Reply {
+pub(crate) fn reply_in(body_of: fn(&Problem) -> Bytes, outcome: Result<Answer, Problem>) -> Reply {
     let (status, content_type, body, header) = match outcome {
-        Ok(Answer { content_type, body }) => (StatusCode::OK, content_type, body, None),
+        Ok(Answer {
+            status,
+            content_type,
+            body,
+        }) => (status, content_type, body, None),
         Err(problem) => (
             problem.status,
             "application/json",
-            problem.body(),
+            body_of(&problem),
             problem.header,
         ),
     };
@@ -214,6 +238,8 @@ mod tests {
         let response = reply(Ok(Answer::of("text/html; charset=utf-8", "<p>")));
         assert_eq!(response.headers()[CONTENT_TYPE], "text/html; charset=utf-8");
         assert_eq!(response.headers()[CONTENT_LENGTH], "3");
+        let created = Answer::json("{}").with_status(StatusCode::CREATED);
+        assert_eq!(reply(Ok(created)).status(), StatusCode::CREATED);
     }
 
     #[test]

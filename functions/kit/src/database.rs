@@ -29,6 +29,8 @@ pub enum Failure {
         detail: Option<String>,
         hint: Option<String>,
     },
+    /// The PostgREST knows no such function: its database is of another version, or it has not read the schema anew.
+    Unknown,
     /// The database cannot be reached, or did not answer.
     Unavailable,
     /// The application is set up wrongly, which no client can help.
@@ -80,19 +82,27 @@ pub async fn call_text(
     function: &'static str,
     request: &impl Serialize,
 ) -> Result<String, Problem> {
-    let answer = match address().await {
-        Ok(Address::Postgres(url)) => over_postgres(url, caller, function, request).await,
-        Ok(Address::PostgRest(url)) => over_postgrest(&url, caller, function, request).await,
-        Err(failure) => Err(failure),
+    let answer = try_call(caller, function, request).await;
+    answer.map_err(|failure| failure.problem(function))
+}
+
+/// As [`call_text`], for functions to which it matters why there is no answer.
+///
+/// # Errors
+/// What the database says; [`Failure::problem`] is what it means to a client.
+pub async fn try_call(
+    caller: &Caller,
+    function: &'static str,
+    request: &impl Serialize,
+) -> Result<String, Failure> {
+    let answer = match address().await? {
+        Address::Postgres(url) => over_postgres(url, caller, function, request).await?,
+        Address::PostgRest(url) => over_postgrest(&url, caller, function, request).await?,
     };
-    match answer {
-        Ok(Some(text)) => Ok(text),
-        Ok(None) => {
-            log::line(format_args!("{function} did not answer with one jsonb"));
-            Err(Problem::internal())
-        }
-        Err(failure) => Err(failure.problem(function)),
-    }
+    answer.ok_or_else(|| {
+        log::line(format_args!("{function} did not answer with one jsonb"));
+        Failure::Internal
+    })
 }
 
 /// Checks a caller who showed a stored key, for functions that have no statement of their own;
@@ -202,7 +212,7 @@ impl Failure {
                 None => broken_off(label, &sqlstate, &message),
             },
             Self::Unavailable => unavailable(),
-            Self::Misconfigured => variable::misconfigured(),
+            Self::Unknown | Self::Misconfigured => variable::misconfigured(),
             Self::Internal => Problem::internal(),
         }
     }

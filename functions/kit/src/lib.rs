@@ -11,6 +11,7 @@ mod caller;
 pub mod cors;
 pub mod database;
 pub mod field;
+pub mod gateway;
 pub mod json;
 mod jwks;
 mod key_set;

@@ -92,8 +92,8 @@ fn unanswered(error: ErrorCode) -> Broken {
     }
 }
 
-/// What `work` comes to, unless it takes longer than `time`.
-async fn within<T>(time: Duration, work: impl Future<Output = T>) -> Option<T> {
+/// What `work` comes to, unless it takes longer than `time`; what of it is under way then is given up.
+pub async fn within<T>(time: Duration, work: impl Future<Output = T>) -> Option<T> {
     let (mut work, mut alarm) = (pin!(work), pin!(sleep(time)));
     std::future::poll_fn(|context| match work.as_mut().poll(context) {
         Poll::Ready(outcome) => Poll::Ready(Some(outcome)),

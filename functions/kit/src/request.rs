@@ -38,6 +38,19 @@ pub async fn json_body<B: Body>(headers: &HeaderMap, body: B) -> Result<Vec<u8>,
     whole_body(headers, body, BODY_LIMIT).await
 }
 
+/// Reads a JSON body that may be left out whole: without one it is `{}`, whatever media type is declared.
+///
+/// # Errors
+/// As [`json_body`], of a body that is there.
+pub async fn optional_json_body<B: Body>(headers: &HeaderMap, body: B) -> Result<Vec<u8>, Problem> {
+    let body = whole_body(headers, body, BODY_LIMIT).await?;
+    if body.is_empty() {
+        return Ok(b"{}".to_vec());
+    }
+    check_media_type(headers)?;
+    Ok(body)
+}
+
 /// Reads a body of any media type whole, up to `limit` bytes.
 ///
 /// # Errors
@@ -184,6 +197,19 @@ mod tests {
         };
         assert_eq!(read(BODY_LIMIT).unwrap().len(), BODY_LIMIT);
         assert_eq!(read(BODY_LIMIT + 1).unwrap_err().code(), "body_too_large");
+    }
+
+    #[test]
+    fn a_body_that_may_be_left_out_is_an_empty_object_then() {
+        let read = |headers: &HeaderMap, body: &'static str| {
+            block_on(optional_json_body(headers, Full::new(Bytes::from(body))))
+        };
+        assert_eq!(read(&HeaderMap::new(), "").unwrap(), b"{}");
+        assert_eq!(read(&typed("text/plain"), "").unwrap(), b"{}");
+        let json = typed("application/json");
+        assert_eq!(read(&json, r#"{"a":1}"#).unwrap(), br#"{"a":1}"#);
+        let problem = read(&HeaderMap::new(), "{}").unwrap_err();
+        assert_eq!(problem.code(), "unsupported_media_type");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The document as a whole.
 
-use millrace_contract::problem::Problem;
+use millrace_contract::problem::{GatewayProblem, Problem};
 use serde_json::{Map, Value, json};
 
 use crate::schemas::{Schemas, shape};
@@ -11,7 +11,8 @@ A job queue that lives in Postgres. A client puts jobs in a queue (`task.assign`
 what became of them (`task.result`); what fails is tried again later, and in the end becomes a dead letter that a person can replay.
 
 Times are RFC 3339 with an offset and come from the database's clock. In requests `null` counts as an absent field (`dlq-retry` refuses it), and unknown \
-fields are refused. A refusal has the body `{error, code, details?, hint?}`, and that of `/rpc` PostgREST's; `code` is stable.";
+fields are refused. A refusal has the body `{error, code, details?, hint?}`; `code` is stable. That of `/rpc` is PostgREST's, and that of `/api/tasks` and `/api/jobs` \
+`{statusCode, message, error}`.";
 
 /// The OpenAPI document.
 ///
@@ -20,6 +21,7 @@ fields are refused. A refusal has the body `{error, code, details?, hint?}`, and
 pub fn document() -> Value {
     let mut schemas = Schemas::new();
     schemas.answer(shape::<Problem>());
+    schemas.answer(shape::<GatewayProblem>());
     let mut paths = Map::new();
     for operation in operations::all() {
         let path = paths.entry(operation.path).or_insert_with(|| json!({}));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
-use crate::refusal::{self, Refusal};
+use crate::refusal::{self, Form, Refusal};
 use crate::schemas::{Schemas, Shape, fields, shape};
 
 /// What a caller must be allowed to.
@@ -42,6 +42,8 @@ impl Scope {
 /// What the body of a success is.
 enum Content {
     Json(Shape),
+    /// JSON of a media type of its own.
+    As(&'static str, Shape),
     /// Of this media type; no schema says more.
     Text(&'static str),
 }
@@ -57,9 +59,13 @@ pub struct Operation {
     scope: Option<Scope>,
     query: Option<Shape>,
     body: Option<Shape>,
+    /// Whether the body may be left out.
+    body_optional: bool,
     /// By parameter's name.
     parameter_examples: Vec<(&'static str, Value)>,
     body_examples: Vec<(&'static str, Value)>,
+    /// Of a success.
+    status: u16,
     answer: &'static str,
     content: Vec<Content>,
     /// A success of another status, which has no body.
@@ -69,6 +75,9 @@ pub struct Operation {
     /// The name and the meaning of a header that the request may have.
     header: Option<(&'static str, &'static str)>,
     refusals: BTreeMap<u16, Vec<&'static str>>,
+    form: Form,
+    /// A refusal's status, and another body that it may have.
+    told: Option<(u16, Shape)>,
 }
 
 impl Operation {
@@ -80,6 +89,11 @@ impl Operation {
     /// `POST path`, which has the operationId `id`.
     pub fn post(path: &'static str, id: &'static str, summary: &'static str) -> Self {
         Self::new("post", path, id, summary)
+    }
+
+    /// `DELETE path`, which has the operationId `id`.
+    pub fn delete(path: &'static str, id: &'static str, summary: &'static str) -> Self {
+        Self::new("delete", path, id, summary)
     }
 
     fn new(
@@ -98,14 +112,18 @@ impl Operation {
             scope: None,
             query: None,
             body: None,
+            body_optional: false,
             parameter_examples: Vec::new(),
             body_examples: Vec::new(),
+            status: 200,
             answer: "Done.",
             content: Vec::new(),
             empty: None,
             early: None,
             header: None,
             refusals: BTreeMap::new(),
+            form: Form::Collab,
+            told: None,
         };
         operation.refuses(&refusal::ANY)
     }
@@ -151,6 +169,12 @@ impl Operation {
         self.refuses(&refusal::BODY)
     }
 
+    /// The body is a `T`, or left out.
+    pub fn optional_body<T: JsonSchema>(mut self) -> Self {
+        self.body_optional = true;
+        self.body::<T>()
+    }
+
     /// An example of the body, by a name of one word.
     pub fn example(mut self, name: &'static str, body: Value) -> Self {
         self.body_examples.push((name, body));
@@ -164,10 +188,40 @@ impl Operation {
         self
     }
 
+    /// A success may have the same body under another media type.
+    pub fn answers_as<T: JsonSchema>(mut self, media_type: &'static str) -> Self {
+        self.content.push(Content::As(media_type, shape::<T>()));
+        self
+    }
+
     /// A success is described so, and its body is of this media type.
     pub fn answers_text(mut self, media_type: &'static str, description: &'static str) -> Self {
         self.answer = description;
         self.content.push(Content::Text(media_type));
+        self
+    }
+
+    /// A success has this status and not 200.
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// Refusals have the body of `/api/tasks` and `/api/jobs`.
+    pub(crate) fn gateway(mut self) -> Self {
+        self.form = Form::Gateway;
+        self
+    }
+
+    /// Refusals have the body of `/graphql`.
+    pub(crate) fn graphql(mut self) -> Self {
+        self.form = Form::Graphql;
+        self
+    }
+
+    /// A refusal with this status may have a `T` as its body.
+    pub fn tells<T: JsonSchema>(mut self, status: u16) -> Self {
+        self.told = Some((status, shape::<T>()));
         self
     }
 
@@ -231,7 +285,7 @@ impl Operation {
                 .collect();
             let schema = schemas.request(body);
             object["requestBody"] = json!({
-                "required": true,
+                "required": !self.body_optional,
                 "content": { "application/json": { "schema": schema, "examples": examples } },
             });
         }
@@ -298,22 +352,31 @@ impl Operation {
                     "application/json".to_owned(),
                     json!({ "schema": schemas.answer(*shape) }),
                 ),
+                Content::As(media_type, shape) => (
+                    (*media_type).to_owned(),
+                    json!({ "schema": schemas.answer(*shape) }),
+                ),
                 Content::Text(media_type) => (
                     (*media_type).to_owned(),
                     json!({ "schema": { "type": "string" } }),
                 ),
             })
             .collect();
-        let mut responses = json!({ "200": { "description": self.answer, "content": content } });
+        let success = self.status.to_string();
+        let mut responses =
+            json!({ success.as_str(): { "description": self.answer, "content": content } });
         if let Some((status, description)) = self.early {
-            responses[status.to_string()] =
-                json!({ "description": description, "content": responses["200"]["content"] });
+            responses[status.to_string()] = json!({ "description": description, "content": responses[success.as_str()]["content"] });
         }
         if let Some((status, description)) = self.empty {
             responses[status.to_string()] = json!({ "description": description });
         }
         for (status, codes) in &self.refusals {
-            responses[status.to_string()] = refusal::response(*status, codes);
+            responses[status.to_string()] = refusal::response(self.form, *status, codes);
+        }
+        if let Some((status, told)) = self.told {
+            let schema = &mut responses[status.to_string()]["content"]["application/json"]["schema"];
+            *schema = json!({ "oneOf": [schemas.answer(told), schema.take()] });
         }
         responses
     }
@@ -323,6 +386,9 @@ impl Operation {
 fn path_parameter(name: &str) -> Value {
     match name {
         "jobId" => json!({ "type": "string", "format": "uuid", "description": "The job." }),
+        "id" => {
+            json!({ "type": "string", "description": "The id of the task, or of the job: a decimal number." })
+        }
         "bucket" => json!({ "type": "string", "description": "The bucket that the file lies in." }),
         _ => json!({ "type": "string", "description": "Where it lies there." }),
     }

@@ -5,6 +5,17 @@ use serde_json::{Value, json};
 /// A status and the codes that it comes with.
 pub type Refusal = (u16, &'static [&'static str]);
 
+/// What the body of a refusal looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `{error, code, details?, hint?}`
+    Collab,
+    /// `{statusCode, message, error}`: of `/api/tasks` and `/api/jobs`.
+    Gateway,
+    /// `{errors: [{message, extensions: {code, reason}}]}`: of `/graphql`.
+    Graphql,
+}
+
 /// What a request with a JSON body may meet before it is looked at.
 pub const BODY: [Refusal; 3] = [
     (400, &["invalid_json", "invalid_request"]),
@@ -65,18 +76,20 @@ fn meaning(status: u16) -> &'static str {
 }
 
 /// The response object of a refusal with `status` and one of `codes`.
-pub fn response(status: u16, codes: &[&str]) -> Value {
-    let listed: Vec<String> = codes.iter().map(|code| format!("`{code}`")).collect();
-    let description = format!("{} Codes: {}.", meaning(status), listed.join(", "));
+pub fn response(form: Form, status: u16, codes: &[&str]) -> Value {
+    let (description, schema) = match form {
+        Form::Collab => collab(status, codes),
+        Form::Gateway => gateway(status),
+        Form::Graphql => graphql(status, codes),
+    };
     let mut response = json!({
         "description": description,
-        "content": { "application/json": { "schema": {
-            "allOf": [
-                { "$ref": "#/components/schemas/Problem" },
-                { "type": "object", "properties": { "code": { "enum": codes } } },
-            ],
-        } } },
+        "content": { "application/json": { "schema": schema } },
     });
+    if form == Form::Graphql {
+        let schema = json!({ "$ref": "#/components/schemas/GraphqlResult" });
+        response["content"]["application/graphql-response+json"]["schema"] = schema;
+    }
     let header = match status {
         401 => Some(("WWW-Authenticate", "The challenge of RFC 6750.", "string")),
         405 => Some(("Allow", "The method that the route answers.", "string")),
@@ -94,4 +107,50 @@ pub fn response(status: u16, codes: &[&str]) -> Value {
             json!({ "description": description, "required": required, "schema": { "type": kind } });
     }
     response
+}
+
+fn collab(status: u16, codes: &[&str]) -> (String, Value) {
+    let listed: Vec<String> = codes.iter().map(|code| format!("`{code}`")).collect();
+    let description = format!("{} Codes: {}.", meaning(status), listed.join(", "));
+    let schema = json!({
+        "allOf": [
+            { "$ref": "#/components/schemas/Problem" },
+            { "type": "object", "properties": { "code": { "enum": codes } } },
+        ],
+    });
+    (description, schema)
+}
+
+/// This face's refusals have no codes. Those of the host, which knows no faces, have the other faces' body.
+fn gateway(status: u16) -> (String, Value) {
+    let description = match status {
+        400 => {
+            "The request is not well formed, or the task or job is not in a state for it; `message` begins with the field or parameter at fault."
+        }
+        405 => "The route answers other methods; `Allow` names them.",
+        status => meaning(status),
+    };
+    let own = json!({ "$ref": "#/components/schemas/GatewayProblem" });
+    let schema = match status {
+        500 | 503 | 504 => json!({ "oneOf": [own, { "$ref": "#/components/schemas/Problem" }] }),
+        _ => own,
+    };
+    (description.to_owned(), schema)
+}
+
+/// The codes of the other faces stand in `extensions.reason`. A refusal of the host's has the other faces' body.
+fn graphql(status: u16, codes: &[&str]) -> (String, Value) {
+    let listed: Vec<String> = codes.iter().map(|code| format!("`{code}`")).collect();
+    let meaning = match status {
+        400 => "The request is not well formed, or its operation was not executed.",
+        406 => "The client takes no form that the operation is answered in.",
+        status => meaning(status),
+    };
+    let description = format!("{meaning} Reasons: {}.", listed.join(", "));
+    let own = json!({ "$ref": "#/components/schemas/GraphqlResult" });
+    let schema = match status {
+        500 | 503 | 504 => json!({ "oneOf": [own, { "$ref": "#/components/schemas/Problem" }] }),
+        _ => own,
+    };
+    (description, schema)
 }

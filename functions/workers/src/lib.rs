@@ -25,6 +25,7 @@ async fn heartbeat(request: Request) -> Result<Answer, Problem> {
 
     let body = request::json_body(&head.headers, body).await?;
     let heartbeat: Heartbeat = parse::object(&body)?;
+    heartbeat.is_consistent()?;
 
     database::call(&caller, "collab_heartbeat", &heartbeat).await
 }

@@ -69,7 +69,7 @@ pub async fn begin(sql: &Client) -> Result<(), Error> {
         "delete from millrace.ready; delete from millrace.parked; delete from millrace.lease; delete from millrace.finished;
          delete from millrace.dead_letter; delete from millrace.attempt; delete from millrace.job_events; delete from millrace.job;
          delete from millrace.idempotency_key; delete from millrace.concurrency_slot; delete from millrace.lane;
-         delete from millrace.tally; delete from millrace.counter; delete from millrace.queue_clock; delete from millrace.queue;",
+         delete from millrace.tally; delete from millrace.counter; delete from millrace.lane_counter; delete from millrace.queue_clock; delete from millrace.queue;",
     )
     .await?;
     set_clock(sql, 0).await

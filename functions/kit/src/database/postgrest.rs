@@ -124,7 +124,11 @@ fn refused(function: &str, status: StatusCode, refusal: Refusal) -> Failure {
             log::line(format_args!("{function}: an internal error of PostgREST"));
             Failure::Internal
         }
-        // The schema is not exposed, the function is not known, or the key is not good: what we ask is right.
+        Some(code @ "PGRST202") => {
+            log::line(format_args!("{function}: PostgREST refuses with {code}"));
+            Failure::Unknown
+        }
+        // The schema is not exposed, or the key is not good: what we ask is right.
         Some(code) if is_own_code(code) => {
             misconfigured(function, &format!("PostgREST refuses with {code}"))
         }
@@ -258,7 +262,7 @@ mod tests {
             (504, "PGRST003", Failure::Unavailable),
             (400, "PGRST102", Failure::Misconfigured),
             (406, "PGRST106", Failure::Misconfigured),
-            (404, "PGRST202", Failure::Misconfigured),
+            (404, "PGRST202", Failure::Unknown),
             (500, "PGRST300", Failure::Misconfigured),
             (401, "PGRST301", Failure::Misconfigured),
             (401, "PGRST302", Failure::Misconfigured),

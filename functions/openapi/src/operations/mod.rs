@@ -3,6 +3,9 @@
 mod artifacts;
 mod channels;
 mod dead_letters;
+mod gateway_jobs;
+mod gateway_tasks;
+mod graphql;
 mod jobs;
 mod previews;
 mod server;
@@ -13,6 +16,9 @@ use crate::operation::Operation;
 
 const TASKS: &str = "Tasks";
 const JOBS: &str = "Jobs";
+const GATEWAY_TASKS: &str = "Tasks over REST";
+const GATEWAY_JOBS: &str = "Scheduled jobs over REST";
+const GRAPHQL: &str = "GraphQL";
 const DEAD_LETTERS: &str = "Dead letters";
 const ARTIFACTS: &str = "Artifacts";
 const CHANNELS: &str = "Channels";
@@ -21,9 +27,18 @@ const WORKERS: &str = "Workers";
 const SERVER: &str = "Server";
 
 /// The headings and what is under each.
-pub const TAGS: [(&str, &str); 8] = [
+pub const TAGS: [(&str, &str); 11] = [
     (TASKS, "From the queue to the outcome."),
     (JOBS, "What became of the jobs."),
+    (
+        GATEWAY_TASKS,
+        "The jobs of all queues, as `/api/tasks` speaks of them.",
+    ),
+    (
+        GATEWAY_JOBS,
+        "What makes tasks at the due times of a cron expression: `/api/jobs`.",
+    ),
+    (GRAPHQL, "Tasks and scheduled jobs as a GraphQL schema."),
     (
         DEAD_LETTERS,
         "Jobs that will not be tried again, and trying them again.",
@@ -52,6 +67,9 @@ pub fn all() -> Vec<Operation> {
     [
         tasks::operations(),
         jobs::operations(),
+        gateway_tasks::operations(),
+        gateway_jobs::operations(),
+        graphql::operations(),
         dead_letters::operations(),
         artifacts::operations(),
         channels::operations(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use millrace_contract::health::Health;
+use millrace_contract::health::{Figures, Health, Live, Readiness};
 use millrace_contract::job::NoParameters;
 use millrace_contract::metrics::Overview;
 use millrace_contract::round::Round;
@@ -14,6 +14,12 @@ use crate::operation::{Operation, Scope};
 pub fn operations() -> Vec<Operation> {
     vec![
         health(),
+        figures("/health", "getQueueHealth"),
+        figures("/api/health", "getApiQueueHealth"),
+        live("/health/live", "getLiveness"),
+        live("/api/health/live", "getApiLiveness"),
+        ready("/health/ready", "getReadiness"),
+        ready("/api/health/ready", "getApiReadiness"),
         overview(),
         metrics(),
         cron_enqueue(),
@@ -31,6 +37,36 @@ fn health() -> Operation {
     .tag(SERVER)
     .database()
     .answers::<Health>("They do.")
+}
+
+fn figures(path: &'static str, id: &'static str) -> Operation {
+    Operation::get(path, id, "The figures of the queues")
+        .tag(SERVER)
+        .description("Open to anybody, so it tells of jobs and workers only how many there are; Millrace's own queues are left out.")
+        .database()
+        .gateway()
+        .answers::<Figures>("The database answers, and these are its queues.")
+}
+
+fn live(path: &'static str, id: &'static str) -> Operation {
+    Operation::get(path, id, "Whether the functions are served")
+        .tag(SERVER)
+        .description("Asks nobody: a server whose database is away lives.")
+        .gateway()
+        .answers::<Live>("They are.")
+}
+
+fn ready(path: &'static str, id: &'static str) -> Operation {
+    Operation::get(path, id, "Whether requests can be served")
+        .tag(SERVER)
+        .description(
+            "They can if the database answers within three seconds, takes writes, and has every migration that the functions were built with. \
+             Otherwise the answer is 503, with the same body, and `checks` says which of these fails.",
+        )
+        .database()
+        .gateway()
+        .answers::<Readiness>("They can.")
+        .tells::<Readiness>(503)
 }
 
 fn overview() -> Operation {

@@ -1,0 +1,496 @@
+//! GraphQL over HTTP, the working draft of https://graphql.github.io/graphql-over-http/draft/: what a request asks for, in which form it takes the answer,
+//! and how that is written.
+
+use async_graphql::{ServerError, Value};
+use bytes::Bytes;
+use futures::stream::LocalBoxStream;
+use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{Either, Full, StreamBody};
+use millrace_kit::{Problem, request};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::exact::Exact;
+use crate::refusal::{Refusal, code, error};
+
+/// A body that is whole, or one that comes as things happen.
+pub type Body = Either<Full<Bytes>, StreamBody<Chunks>>;
+
+/// The chunks of a body. Nobody asks for one before the last has gone out, so a slow client costs one answer.
+pub type Chunks = LocalBoxStream<'static, Result<Frame<Bytes>, std::convert::Infallible>>;
+
+/// The forms of an answer that is whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// `application/graphql-response+json`: the status tells whether there is an answer.
+    GraphQl,
+    /// `application/json`, for older clients: 200 for whatever a GraphQL server had to say.
+    Json,
+}
+
+/// What a client takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Accepted {
+    /// The form of whole answers that it likes best, if it takes one.
+    pub form: Option<Form>,
+    /// Whether it takes `text/event-stream`.
+    pub events: bool,
+    /// Whether it is a browser that wants a page.
+    pub html: bool,
+}
+
+impl Accepted {
+    /// Reads `Accept` (RFC 9110 section 12.5.1); without one anything is taken, and `application/json` given.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let values = headers.get_all(ACCEPT).iter();
+        let text: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
+        let text = match text.is_empty() {
+            true => "*/*".to_owned(),
+            false => text.join(","),
+        };
+        let ranges: Vec<Range> = text.split(',').filter_map(Range::parse).collect();
+        let (graphql, json) = (
+            quality(&ranges, "application/graphql-response+json"),
+            quality(&ranges, "application/json"),
+        );
+        let named = |name| {
+            ranges
+                .iter()
+                .any(|range| range.name == name && range.quality > 0)
+        };
+        Self {
+            form: match (graphql, json) {
+                (0, 0) => None,
+                // Where a client names neither, an older one is served (the draft's section 6.2).
+                _ if graphql > json => Some(Form::GraphQl),
+                _ if graphql == json && named("application/graphql-response+json") => {
+                    Some(Form::GraphQl)
+                }
+                _ => Some(Form::Json),
+            },
+            events: named("text/event-stream"),
+            html: named("text/html"),
+        }
+    }
+}
+
+/// A media range of `Accept` with its quality in thousandths.
+struct Range {
+    name: String,
+    quality: u16,
+}
+
+impl Range {
+    /// None for a range of another charset than UTF-8, in which nothing is written here.
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(';').map(str::trim);
+        let name = parts.next()?.to_ascii_lowercase();
+        let mut quality = 1000;
+        for part in parts {
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            match key.trim().to_ascii_lowercase().as_str() {
+                "q" => quality = thousandths(value.trim()),
+                "charset" if !is_utf8(value) => return None,
+                _ => {}
+            }
+        }
+        (!name.is_empty()).then_some(Self { name, quality })
+    }
+}
+
+fn is_utf8(charset: &str) -> bool {
+    let charset = charset.trim().trim_matches('"');
+    charset.eq_ignore_ascii_case("utf-8") || charset.eq_ignore_ascii_case("utf8")
+}
+
+/// A quality from 0 to 1; one that is none counts as 0.
+fn thousandths(text: &str) -> u16 {
+    match text.parse::<f32>() {
+        // In the range, so no sign and no overflow.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        Ok(quality) if (0.0..=1.0).contains(&quality) => (quality * 1000.0) as u16,
+        _ => 0,
+    }
+}
+
+/// How much a media type is liked: the range that names it best decides.
+fn quality(ranges: &[Range], media_type: &str) -> u16 {
+    let best = |name: &str| {
+        let fitting = ranges.iter().filter(|range| range.name == name);
+        fitting.map(|range| range.quality).max()
+    };
+    best(media_type)
+        .or_else(|| best("application/*"))
+        .or_else(|| best("*/*"))
+        .unwrap_or_default()
+}
+
+/// What a client asks, not yet looked into.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Params {
+    pub query: String,
+    pub operation: Option<String>,
+    /// The JSON text of an object, or of null.
+    pub variables: Option<String>,
+}
+
+/// A body as it came; the types of the fields are still to be checked, so that an error can name them.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Posted<'a> {
+    #[serde(borrow)]
+    query: Option<&'a RawValue>,
+    #[serde(borrow)]
+    operation_name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    variables: Option<&'a RawValue>,
+    #[serde(borrow)]
+    extensions: Option<&'a RawValue>,
+}
+
+/// Reads the parameters of a POST.
+///
+/// # Errors
+/// 415 and 413, and 400 for a body that is no such object.
+pub async fn posted(head: &Parts, body: impl http_body::Body) -> Result<Params, Fault> {
+    let body = request::json_body(&head.headers, body).await?;
+    let text = std::str::from_utf8(&body).map_err(|_| Fault::no_json("the body is not UTF-8"))?;
+    if text.trim_start().starts_with('[') {
+        return Err(Fault::bad(
+            "the body is an array: requests are not taken in batches",
+        ));
+    }
+    let posted: Posted = serde_json::from_str(text).map_err(|error| match error.is_data() {
+        true => Fault::bad("the body is not an object, or has a field twice"),
+        false => Fault::no_json("the body is not JSON"),
+    })?;
+    is_object("extensions", posted.extensions)?;
+    is_object("variables", posted.variables)?;
+    Params::new(
+        text_of("query", posted.query)?,
+        text_of("operationName", posted.operation_name)?,
+        posted.variables.map(|raw| raw.get().to_owned()),
+    )
+}
+
+/// Reads the parameters of a GET.
+///
+/// # Errors
+/// 400 for a query string without a query, or with a parameter of another form.
+pub fn got(query: Option<&str>) -> Result<Params, Fault> {
+    let (mut text, mut operation, mut variables, mut extensions) = (None, None, None, None);
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        let slot = match &*name {
+            "query" => &mut text,
+            "operationName" => &mut operation,
+            "variables" => &mut variables,
+            "extensions" => &mut extensions,
+            _ => continue,
+        };
+        if slot.replace(value.into_owned()).is_some() {
+            return Err(Fault::bad(&format!("{name}: is given twice")));
+        }
+    }
+    for (name, value) in [("variables", &variables), ("extensions", &extensions)] {
+        if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
+            let raw = serde_json::from_str::<&RawValue>(value)
+                .map_err(|_| Fault::bad(&format!("{name}: is not JSON")))?;
+            is_object(name, (raw.get() != "null").then_some(raw))?;
+        }
+    }
+    Params::new(text, operation, variables.filter(|value| !value.is_empty()))
+}
+
+impl Params {
+    fn new(
+        query: Option<String>,
+        operation: Option<String>,
+        variables: Option<String>,
+    ) -> Result<Self, Fault> {
+        let query = query.ok_or_else(|| Fault::bad("query: is required"))?;
+        Ok(Self {
+            query,
+            // Tools send an empty one for none.
+            operation: operation.filter(|name| !name.is_empty()),
+            variables,
+        })
+    }
+}
+
+fn text_of(name: &str, raw: Option<&RawValue>) -> Result<Option<String>, Fault> {
+    let text = raw.map(|raw| serde_json::from_str(raw.get())).transpose();
+    text.map_err(|_| Fault::bad(&format!("{name}: is not a text")))
+}
+
+fn is_object(name: &str, raw: Option<&RawValue>) -> Result<(), Fault> {
+    match raw.is_none_or(|raw| raw.get().starts_with('{')) {
+        true => Ok(()),
+        false => Err(Fault::bad(&format!("{name}: is not an object"))),
+    }
+}
+
+/// Why a request is not one of GraphQL's, or not now: a status whatever the form of the answer.
+#[derive(Debug)]
+pub struct Fault {
+    status: StatusCode,
+    error: ServerError,
+    /// Those that go with the status.
+    headers: HeaderMap,
+}
+
+impl Fault {
+    /// 400: the request itself is malformed.
+    fn bad(why: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", why)
+    }
+
+    /// 400: what should be JSON is none.
+    fn no_json(why: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_json", why)
+    }
+
+    /// 405: mutations are posted, and other methods are not known.
+    pub fn method(allowed: &'static str, why: &str) -> Self {
+        let mut fault = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", why);
+        fault
+            .headers
+            .insert(ALLOW, HeaderValue::from_static(allowed));
+        fault
+    }
+
+    /// 404: a path that is not served.
+    pub fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "there is no such route")
+    }
+
+    /// 406: nothing that the client takes can be given.
+    pub fn not_acceptable(why: &str) -> Self {
+        Self::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", why)
+    }
+
+    fn new(status: StatusCode, reason: &str, why: &str) -> Self {
+        let mut error = error(code::BAD_REQUEST, why, None);
+        let extensions = error.extensions.get_or_insert_default();
+        extensions.set("reason", reason);
+        Self {
+            status,
+            error,
+            headers: HeaderMap::new(),
+        }
+    }
+
+    /// In the form that the client takes, or in JSON.
+    pub fn response(self, form: Option<Form>) -> Response<Body> {
+        let form = form.unwrap_or(Form::Json);
+        let mut response = whole(form, self.status, None, &[self.error]);
+        response.headers_mut().extend(self.headers);
+        response
+    }
+}
+
+impl From<Problem> for Fault {
+    /// With the headers that the kit gives it: the challenge of a 401, and when to come back after a 503.
+    fn from(problem: Problem) -> Self {
+        let refusal = Refusal::of(&problem);
+        let kit = millrace_kit::reply(Err(problem));
+        let mut fault = Self {
+            status: kit.status(),
+            error: refusal.into_server_error(),
+            headers: HeaderMap::new(),
+        };
+        for (name, value) in kit.headers() {
+            if ![CONTENT_TYPE, CONTENT_LENGTH, CACHE_CONTROL].contains(name) {
+                fault.headers.insert(name.clone(), value.clone());
+            }
+        }
+        fault
+    }
+}
+
+/// The result of an operation: without `data` it was never executed.
+pub struct Outcome {
+    pub data: Option<Value>,
+    pub errors: Vec<ServerError>,
+    /// Another status than its form has for it.
+    pub status: Option<StatusCode>,
+}
+
+impl Outcome {
+    /// One that was never executed.
+    pub fn refused(error: ServerError) -> Self {
+        Self {
+            data: None,
+            errors: vec![error],
+            status: None,
+        }
+    }
+
+    pub fn response(&self, form: Form) -> Response<Body> {
+        let status = match (form, &self.data) {
+            (Form::GraphQl, None) => StatusCode::BAD_REQUEST,
+            _ => StatusCode::OK,
+        };
+        let status = self.status.unwrap_or(status);
+        whole(form, status, self.data.as_ref(), &self.errors)
+    }
+
+    /// As the text of JSON, in one line.
+    pub fn json(&self) -> String {
+        json(self.data.as_ref(), &self.errors)
+    }
+}
+
+fn json(data: Option<&Value>, errors: &[ServerError]) -> String {
+    #[derive(Serialize)]
+    struct Written<'a> {
+        #[serde(skip_serializing_if = "<[ServerError]>::is_empty")]
+        errors: &'a [ServerError],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        data: Option<Exact<'a>>,
+    }
+    let written = Written {
+        errors,
+        data: data.map(Exact),
+    };
+    serde_json::to_string(&written).unwrap_or_default()
+}
+
+fn whole(
+    form: Form,
+    status: StatusCode,
+    data: Option<&Value>,
+    errors: &[ServerError],
+) -> Response<Body> {
+    let media_type = match form {
+        Form::GraphQl => "application/graphql-response+json; charset=utf-8",
+        Form::Json => "application/json; charset=utf-8",
+    };
+    of(status, media_type, json(data, errors))
+}
+
+/// A whole response, which no cache may keep.
+pub fn of(status: StatusCode, media_type: &'static str, body: String) -> Response<Body> {
+    let length = body.len();
+    let mut response = Response::new(Either::Left(Full::new(Bytes::from(body))));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A response of events. Nothing on the way may keep it, change it, or hold parts of it back.
+pub fn events(chunks: Chunks) -> Response<Body> {
+    let mut response = Response::new(Either::Right(StreamBody::new(chunks)));
+    for (name, value) in [
+        (CONTENT_TYPE, "text/event-stream"),
+        (CACHE_CONTROL, "no-store, no-transform"),
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ] {
+        let value = HeaderValue::from_static(value);
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+/// The methods that this face has.
+///
+/// # Errors
+/// 405 for others.
+pub fn is_get(method: &Method) -> Result<bool, Fault> {
+    match *method {
+        Method::GET => Ok(true),
+        Method::POST => Ok(false),
+        _ => Err(Fault::method(
+            "GET, POST",
+            "this route answers GET and POST only",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepted(text: &str) -> Accepted {
+        let value = HeaderValue::from_str(text).unwrap();
+        Accepted::of(&HeaderMap::from_iter([(ACCEPT, value)]))
+    }
+
+    #[test]
+    fn the_form_is_the_one_that_the_client_likes_best() {
+        use Form::{GraphQl, Json};
+        for (text, form) in [
+            ("*/*", Some(Json)),
+            ("application/*", Some(Json)),
+            ("application/json", Some(Json)),
+            ("application/json; charset=utf-8", Some(Json)),
+            ("application/json; charset=utf-16", None),
+            ("application/graphql-response+json", Some(GraphQl)),
+            (
+                "Application/GraphQL-Response+JSON, application/json",
+                Some(GraphQl),
+            ),
+            (
+                "application/graphql-response+json;q=0.5, application/json;q=0.4",
+                Some(GraphQl),
+            ),
+            (
+                "application/graphql-response+json;q=0.4, application/json;q=0.5",
+                Some(Json),
+            ),
+            (
+                "application/graphql-response+json;q=0, */*;q=0.1",
+                Some(Json),
+            ),
+            (
+                "application/json;q=0, application/graphql-response+json;q=0",
+                None,
+            ),
+            (
+                "application/graphql-response+json, */*;q=0.1",
+                Some(GraphQl),
+            ),
+            ("text/html", None),
+            ("", None),
+        ] {
+            assert_eq!(accepted(text).form, form, "{text}");
+        }
+        assert_eq!(Accepted::of(&HeaderMap::new()).form, Some(Json));
+    }
+
+    #[test]
+    fn events_and_pages_are_for_those_who_name_them() {
+        assert!(accepted("text/event-stream").events);
+        assert!(accepted("application/json, text/event-stream;q=0.5").events);
+        assert!(!accepted("text/event-stream;q=0").events);
+        assert!(!accepted("*/*").events);
+        assert!(accepted("text/html,application/xhtml+xml,*/*;q=0.8").html);
+        assert!(!accepted("*/*").html);
+    }
+
+    #[test]
+    fn parameters_of_a_get() {
+        let params = got(Some(
+            "query=%7Ba%7D&operationName=&variables=%7B%22a%22%3A1.10%7D&other=1",
+        ));
+        let params = params.unwrap();
+        assert_eq!(params.query, "{a}");
+        assert_eq!(params.operation, None);
+        assert_eq!(params.variables.unwrap(), r#"{"a":1.10}"#);
+        for bad in [
+            "",
+            "query=a&query=b",
+            "query=a&variables=1",
+            "query=a&variables=x",
+            "query=a&extensions=[]",
+        ] {
+            assert!(got(Some(bad)).is_err(), "{bad}");
+        }
+        assert!(got(Some("query=a&variables=null&extensions={}")).is_ok());
+    }
+}
