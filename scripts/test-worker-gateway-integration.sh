@@ -147,7 +147,7 @@ jobs() {
 tasks_by_graphql() {
   echo "Tasks over GraphQL"
   local task
-  graphql "mutation { createTask(input: { type: \"$run\" payload: { to: \"user@example.com\" } priority: HIGH }) { id type status priority payload } }"
+  graphql "mutation { createTask(input: { type: \"$run\" payload: { to: \"user@example.com\" } priority: HIGH queue: \"$queue\" }) { id type status priority payload } }"
   expect "createTask" 200 "$(is type "\"$run\"")" "$(is status '"PENDING"')" "$(is priority 10)" "$(is payload '\{"to": *"user@example.com"\}')"
   task=$(field id)
   made_tasks+=("$task")
@@ -168,7 +168,7 @@ tasks_by_graphql() {
 jobs_by_graphql() {
   echo "Jobs over GraphQL"
   local job name="$run GraphQL"
-  graphql "mutation { createJob(input: { name: \"$name\" type: \"backup\" schedule: \"0 0 1 1 *\" payload: {} }) { id name status } }"
+  graphql "mutation { createJob(input: { name: \"$name\" type: \"backup\" schedule: \"0 0 1 1 *\" payload: {} queue: \"$queue\" }) { id name status } }"
   expect "createJob" 200 "$(is name "\"$name\"")" "$(is status '"ACTIVE"')"
   job=$(field id)
   made_jobs+=("$job")

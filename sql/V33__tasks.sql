@@ -1,6 +1,6 @@
 -- The tasks of the REST and GraphQL face: create, list, get, retry, cancel, logs, stats. A task is a job of the core, of whichever queue.
 --
--- An id is the decimal text of the job's key. Which tasks a list shows, and how many there are, is asked of task_keys and task_total; here
+-- An id is the decimal text of the job's key. Which tasks a list shows, and how many there are, is what task_page says; here
 -- is what one of them looks like, and the sentences with which this face refuses.
 
 -- A state as this face calls it.
@@ -203,6 +203,7 @@ as $$
 declare
   v_without constant text[] := millrace.task_without($1);
   v_asked record;
+  v_page  record;
   v_key   bigint;
   v_job   millrace.job;
   v_task  jsonb;
@@ -210,7 +211,9 @@ declare
   v_size  bigint := 0;
 begin
   select * into v_asked from millrace.task_filters($1);
-  foreach v_key in array millrace.task_keys(v_asked.status, v_asked.type, v_asked.priority, v_asked.queue, v_asked.before, v_asked.page_limit, v_asked.page_offset) loop
+  select * into v_page
+    from millrace.task_page(v_asked.status, v_asked.type, v_asked.priority, v_asked.queue, v_asked.before, v_asked.page_limit, v_asked.page_offset);
+  foreach v_key in array v_page.keys loop
     select * into v_job from millrace.job j where j.id = v_key;
     v_task := millrace.task_json(v_job, v_without);
     v_tasks := v_tasks || v_task;
@@ -219,8 +222,7 @@ begin
       perform millrace.refuse_field('limit', format('is too large here: the first %s of these tasks are more than 8 MiB together', cardinality(v_tasks)));
     end if;
   end loop;
-  return jsonb_build_object('tasks', to_jsonb(v_tasks), 'total', millrace.task_total(v_asked.status, v_asked.type, v_asked.priority, v_asked.queue),
-                            'limit', v_asked.page_limit, 'offset', v_asked.page_offset);
+  return jsonb_build_object('tasks', to_jsonb(v_tasks), 'total', v_page.total, 'limit', v_asked.page_limit, 'offset', v_asked.page_offset);
 end
 $$;
 
@@ -346,18 +348,21 @@ set search_path = pg_catalog, pg_temp set timezone = 'UTC' set jit = off set ena
 as $$
 declare
   v_job   constant millrace.job := millrace.named_task($1);
-  v_from  constant timestamptz := v_job.enqueued_at - interval '1 day'; -- older partitions are not looked at
+  -- Between these lies whatever happened to the job, clocks that step a little included; partitions beyond are not looked at.
+  v_from  constant timestamptz := v_job.enqueued_at - interval '1 day';
+  v_to    constant timestamptz := millrace.clock() + interval '1 day';
   v_limit constant int := millrace.page_size($1, 100, 1000);
   v_logs  jsonb;
 begin
   select coalesce(jsonb_agg(millrace.task_log_line(e) order by e.id), '[]') into v_logs
     from (select i.* from millrace.job_events i
-           where i.job_id = v_job.id and i.created_at >= v_from order by i.id offset millrace.page_offset($1) limit v_limit) as e;
+           where i.job_id = v_job.id and i.created_at >= v_from and i.created_at < v_to order by i.id offset millrace.page_offset($1) limit v_limit) as e;
   if octet_length(v_logs::text) > 8388608 and v_limit > 1 then
     perform millrace.refuse_field('limit', 'is too large here: these lines are more than 8 MiB together');
   end if;
   return jsonb_build_object('taskId', v_job.id::text, 'logs', v_logs,
-                            'total', (select count(*) from millrace.job_events i where i.job_id = v_job.id and i.created_at >= v_from));
+                            'total', (select count(*) from millrace.job_events i
+                                       where i.job_id = v_job.id and i.created_at >= v_from and i.created_at < v_to));
 end
 $$;
 

@@ -1,15 +1,16 @@
-//! Opens an application to the programs of this machine, for development (`millrace up --open`): a request that shows no credentials is given some
-//! on its way in, so that components need not know of it.
+//! Opens an application to the programs of this machine, for development (`millrace up --open`): a request that shows no credentials is given some on
+//! its way in, so that components need not know of it.
 //!
-//! A loopback address keeps other machines out, but neither this machine's other users, who are let in knowingly, nor its browser, which any page
-//! may have send requests. So a pass is for those alone that no stranger's page can be behind: they name this server by a loopback name or address
-//! (a page under a name of its own that resolves here, DNS rebinding, still sends that name), and if they come from a page at all it is one of this
+//! A loopback address keeps other machines out, but neither this machine's other users, who are let in knowingly, nor its browser, which any page may
+//! have send requests. So a pass is for those alone that no stranger's page can be behind: they name this server by a loopback name or address (a
+//! page under a name of its own that resolves here, DNS rebinding, still sends that name), and if they come from a page at all it is one of this
 //! server's own (`Origin`, which browsers send with every `POST`, every WebSocket handshake and whatever a page could read the answer of;
-//! `Sec-Fetch-Site` for the rest: pictures, scripts, links). Pages of other ports of this machine are strangers too. What a proxy or a tunnel forwards
-//! gets none: it comes from this machine, but on whose behalf?
+//! `Sec-Fetch-Site` for the rest: pictures, scripts, links). Pages of other ports of this machine are strangers too, and so are documents that this server
+//! itself serves in a sandbox. What a proxy or a tunnel forwards gets none: it comes from this machine, but on whose behalf? (In a browser too old
+//! for `Sec-Fetch-Site` a stranger's page can have `GET` requests sent that it does not see the answers of.)
 //!
-//! A request that shows credentials, be they wrong, is left as it is. So what the application calls of its own with a key of a narrow scope keeps that
-//! scope, and where a path asks for no credentials, those that it is given mean nothing.
+//! A request that shows credentials, be they wrong, is left as it is. So what the application calls of its own with a key of a narrow scope keeps
+//! that scope, and where a path asks for no credentials, those that it is given mean nothing.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -8,6 +8,7 @@ mod latency;
 mod load;
 mod reading;
 mod report;
+mod tasks;
 
 use std::time::Duration;
 
@@ -15,11 +16,12 @@ use anyhow::Result;
 use load::{Face, Work};
 
 const HELP: &str = "\
-Usage: cargo xtask bench [--seconds N] [--clients N] | --reading N | --latency | --drain
+Usage: cargo xtask bench [--seconds N] [--clients N] | --reading N | --tasks N | --latency | --drain
 
   --seconds N   length of each of the measurements (5)
   --clients N   concurrent clients (4)
   --reading N   instead: what lists and summaries cost beside N finished jobs, by one client
+  --tasks N     instead: what lists of tasks, their totals and single tasks cost at N tasks, by one client
   --latency     instead: how soon what is enqueued over HTTP reaches the handler of its channel
   --drain       instead: what a drain gets done, beside SQL alone and with its handler linked in
 ";
@@ -29,6 +31,7 @@ struct Request {
     seconds: u64,
     clients: usize,
     reading: Option<usize>,
+    tasks: Option<usize>,
     latency: bool,
     drain: bool,
 }
@@ -39,6 +42,7 @@ fn parse() -> Result<Request> {
         seconds: 5,
         clients: 4,
         reading: None,
+        tasks: None,
         latency: false,
         drain: false,
     };
@@ -48,6 +52,7 @@ fn parse() -> Result<Request> {
             Long("seconds") => request.seconds = parser.value()?.parse()?,
             Long("clients") => request.clients = parser.value()?.parse()?,
             Long("reading") => request.reading = Some(parser.value()?.parse()?),
+            Long("tasks") => request.tasks = Some(parser.value()?.parse()?),
             Long("latency") => request.latency = true,
             Long("drain") => request.drain = true,
             Long("help") => {
@@ -67,6 +72,10 @@ async fn main() -> Result<()> {
     report::print_machine(&stage).await?;
     if let Some(jobs) = request.reading {
         report::print_reading(&reading::measure(&stage, jobs).await?);
+        return stage.strike().await;
+    }
+    if let Some(tasks) = request.tasks {
+        report::print_reading(&tasks::measure(&stage, tasks).await?);
         return stage.strike().await;
     }
     if request.latency {

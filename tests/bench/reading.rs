@@ -197,7 +197,7 @@ async fn take(stage: &Stage, client: &Client, shelf: &Shelf, look: &Look) -> Res
 }
 
 /// Rows of our own tables that one call reads, by scans and by index, as Postgres counts them for a transaction.
-async fn rows_read(client: &Client, function: &str, request: &Value) -> Result<i64> {
+pub async fn rows_read(client: &Client, function: &str, request: &Value) -> Result<i64> {
     client.batch_execute("begin").await?;
     let counted = "select coalesce(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)), 0)::bigint from pg_stat_xact_all_tables where schemaname = 'millrace'";
     let before: i64 = client.query_one(counted, &[]).await?.get(0);
@@ -208,7 +208,8 @@ async fn rows_read(client: &Client, function: &str, request: &Value) -> Result<i
     Ok(after - before)
 }
 
-async fn pages_read(client: &Client, function: &str, request: &Value) -> Result<i64> {
+/// Pages that one call touches.
+pub async fn pages_read(client: &Client, function: &str, request: &Value) -> Result<i64> {
     let sql = format!(
         "explain (analyze, buffers, format json) select millrace_api.{function}('{request}')"
     );

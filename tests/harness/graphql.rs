@@ -14,7 +14,9 @@ pub const MEDIA_TYPE: &str = "application/graphql-response+json";
 impl Api {
     /// A POST of an operation, with the API key, for answers of GraphQL's own media type.
     pub fn graphql_request(&self, body: &Value) -> RequestBuilder {
-        let request = self.request(Method::POST, PATH).header("accept", MEDIA_TYPE);
+        let request = self
+            .request(Method::POST, PATH)
+            .header("accept", MEDIA_TYPE);
         request.json(body)
     }
 
@@ -47,10 +49,17 @@ impl Answer {
         let errors = body["errors"].as_array();
         let errors = errors.unwrap_or_else(|| panic!("errors: {}", self.text));
         for inside in INSIDE {
-            assert!(!self.text.contains(inside), "{inside} shows in {}", self.text);
+            assert!(
+                !self.text.contains(inside),
+                "{inside} shows in {}",
+                self.text
+            );
         }
         let code = |error: &Value| {
-            assert!(error["message"].as_str().is_some_and(|it| !it.is_empty()), "{error}");
+            assert!(
+                error["message"].as_str().is_some_and(|it| !it.is_empty()),
+                "{error}"
+            );
             let code = error["extensions"]["code"].as_str();
             code.unwrap_or_else(|| panic!("a code: {error}")).to_owned()
         };
@@ -74,14 +83,22 @@ impl Answer {
     /// The message of the first error.
     pub fn first_message(&self) -> String {
         let body = self.json();
-        body["errors"][0]["message"].as_str().unwrap_or_default().to_owned()
+        body["errors"][0]["message"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// Fails unless the request as a whole was refused in this face's form, for this reason.
     pub fn assert_graphql_refused(&self, status: u16, reason: &str) {
         assert_eq!(self.error_codes().len(), 1, "{}", self.text);
         let shown = &self.json()["errors"][0]["extensions"]["reason"];
-        assert_eq!((self.status, shown), (status, &json!(reason)), "{}", self.text);
+        assert_eq!(
+            (self.status, shown),
+            (status, &json!(reason)),
+            "{}",
+            self.text
+        );
     }
 
     fn assert_graphql_form(&self) {

@@ -19,7 +19,11 @@ impl Counter {
     /// Passes everything on to the database at `url`, which must be reached over TCP and without TLS.
     pub async fn start(url: &str) -> Self {
         let mut url = Url::parse(url).expect("a URL");
-        let to = format!("{}:{}", url.host_str().expect("a host"), url.port().unwrap_or(5432));
+        let to = format!(
+            "{}:{}",
+            url.host_str().expect("a host"),
+            url.port().unwrap_or(5432)
+        );
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         url.set_host(Some("127.0.0.1")).expect("a host");
@@ -60,7 +64,8 @@ impl Drop for Counter {
     }
 }
 
-/// Passes a client's messages on (PostgreSQL's documentation, 55.7), and counts `Execute` and `Query`. The first has no type.
+/// Passes a client's messages on (PostgreSQL's documentation, 55.7), and counts `Execute`. The first has no type. What cleans a
+/// connection of the pool before it is used again is a `Query`, and no statement of the application's.
 async fn pass_on(
     mut from: impl AsyncRead + Unpin,
     to: &mut (impl AsyncWriteExt + Unpin),
@@ -72,7 +77,7 @@ async fn pass_on(
         let length = from.read_u32().await?;
         let mut message = vec![0; length.saturating_sub(4) as usize];
         from.read_exact(&mut message).await?;
-        if matches!(kind, b'E' | b'Q') {
+        if kind == b'E' {
             count.fetch_add(1, Ordering::SeqCst);
         }
         if !is_first {

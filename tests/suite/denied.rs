@@ -166,6 +166,9 @@ async fn a_database_without_the_schema_is_a_500_that_shows_nothing() {
         .get("/api/collab/health")
         .await
         .assert_refused(500, "internal_error");
+    let ready = app.api.get("/health/ready").await;
+    assert_eq!(ready.status, 503, "{}", ready.text);
+    assert_eq!(ready.json()["checks"]["migrations"]["code"], "behind");
 }
 
 #[test]

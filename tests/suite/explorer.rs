@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use millrace_tests::api::Answer;
 use millrace_tests::app::App;
+use millrace_tests::keys::token;
 use reqwest::Method;
 
 use crate::clients::are_installed;
@@ -86,7 +87,8 @@ async fn it_works_in_a_browser() {
         return;
     };
     let app = App::start().await;
-    let variables = [("CHROMIUM", browser.as_str())];
+    let token = token("service_role");
+    let variables = [("CHROMIUM", browser.as_str()), ("TOKEN", &token)];
     let counts = line_with(&app, "explorer.mjs", &variables, " requests, ").await;
     println!("explorer: {counts}");
 }

@@ -205,6 +205,22 @@ async fn reports_touch_few_pages_with_many_running() {
     println!("plans: with 19,600 running, a report of 1 touches {one} pages, of 100 {hundred}");
     assert!(one < 200, "a report of 1 touched {one} pages");
     assert!(hundred < 6000, "a report of 100 touched {hundred} pages");
+
+    // Of the first hundred all but the first are still running.
+    let named: Vec<_> = leases[1..100]
+        .iter()
+        .map(|l| json!({ "job_id": l.job_id, "lease_id": l.lease_id }))
+        .collect();
+    let extend = format!(
+        "select * from millrace.extend_many('w', '{}')",
+        json!(named)
+    );
+    let extended = least(database.client(), &extend).await;
+    println!("plans: an extension of 99 leases touches {extended} pages");
+    assert!(
+        extended < 6000,
+        "an extension of 99 touched {extended} pages"
+    );
     let expire = least(
         database.client(),
         "select millrace.expire_leases((select id from millrace.queue where name = 'q'))",

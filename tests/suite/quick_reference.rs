@@ -3,6 +3,7 @@
 //! The table says what each is to answer, and has them all: a page that gains a command, loses one or changes their order fails.
 
 mod page;
+mod script;
 mod shell;
 
 use std::path::{Path, PathBuf};
@@ -194,9 +195,10 @@ fn the_rest(task: &dyn Fn(&str) -> Value) -> Vec<(&'static str, Outcome)> {
 
 /// The application as the page starts it, and the terminal in which the rest is typed.
 struct Reader {
-    scratch: Scratch,
     shell: Shell,
     program: Option<Program>,
+    /// Gone after what uses it.
+    scratch: Scratch,
     /// The commands that were run with something else in their place.
     replaced: Vec<String>,
 }

@@ -144,4 +144,16 @@ async fn lists_and_counts_touch_few_pages_at_any_size() {
         println!("plans: {function} touches {touched} pages at 100,000 jobs");
         assert!(touched < 150, "{function} touches {touched} pages");
     }
+    for table in ["ready", "lease", "finished", "dead_letter"] {
+        let sql = format!("select max(job_id)::text from millrace.{table}");
+        let task: String = database.one(&sql, &[]).await.get(0);
+        for function in ["task_get", "task_logs"] {
+            let touched = least(database.client(), function, &json!({ "taskId": task })).await;
+            println!("plans: {function} of one in {table} touches {touched} pages at 100,000 jobs");
+            assert!(
+                touched < 150,
+                "{function} of one in {table} touches {touched} pages"
+            );
+        }
+    }
 }

@@ -126,6 +126,27 @@ async fn what_is_enqueued_over_http_reaches_its_handler() {
 }
 
 #[tokio::test]
+async fn a_task_reaches_its_handler_when_it_is_created_and_when_it_is_retried() {
+    let woken = Woken::start(&[]).await;
+    let api = &woken.app.api;
+    let task = json!({ "type": "t", "queue": "instant" });
+    api.post("/api/tasks", &task).await.created();
+    woken.done(1).await;
+
+    let later = json!({ "type": "t", "queue": "instant", "delaySeconds": 3600 });
+    let later = api.post("/api/tasks", &later).await.created();
+    let path = format!("/api/tasks/{}", later["id"].as_str().expect("an id"));
+    for change in ["cancel", "retry"] {
+        let answer = api.post(&format!("{path}/{change}"), &json!({})).await;
+        answer.created();
+    }
+    eventually("the retried task is done", async || {
+        (api.get(&path).await.ok()["status"] == "completed").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_round_wakes_what_was_not_woken() {
     let woken = Woken::start(&[]).await;
     let sql = "select millrace.enqueue('instant', 't') from generate_series(1, 3)";

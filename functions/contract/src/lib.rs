@@ -13,6 +13,8 @@ pub mod dead_letter;
 pub mod event;
 pub mod gateway_job;
 pub mod gateway_task;
+// For the document alone: the component reads its requests with its GraphQL library.
+#[cfg(feature = "schema")]
 pub mod graphql;
 pub mod health;
 pub mod job;

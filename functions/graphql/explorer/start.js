@@ -9,8 +9,9 @@ const [access, scheme, key, examples, query, variables, run, stop, status, answe
   "access", "scheme", "key", "examples", "query", "variables", "run", "stop", "status", "answer", "schema",
 ].map((id) => document.getElementById(id));
 
-/** What ends the request under way; undefined while there is none. */
+/** What ends the request under way, if there is one, and what ends the last reading of the schema. */
 let underWay;
+let loading;
 
 /** Puts an operation and its variables into the editors. */
 function edit(operation) {
@@ -79,23 +80,25 @@ async function send(signal) {
   return `${count} received, ${outcome.complete ? "complete" : "the server ended the stream: run it again to go on"}`;
 }
 
-/** Asks for the schema with the key as it is, and shows it, or why it can't be shown. */
+/** Asks for the schema with the key as it is, and shows it, or why it can't be shown; a second one ends the first. */
 async function load() {
+  loading?.abort();
+  const mine = new AbortController();
+  loading = mine;
   schema.textContent = "Loading…";
+  const given = credentials(scheme.value, key.value);
   try {
-    const { status: code, text } = await ask(JSON.stringify({ query: INTROSPECTION }), credentials(scheme.value, key.value));
-    if (code === 401) {
-      schema.textContent = "Give a key above to see the schema.";
-      return;
-    }
+    const { status: code, text } = await ask(JSON.stringify({ query: INTROSPECTION }), given, mine.signal);
     const { data, errors } = JSON.parse(text);
     if (data?.__schema) {
       browse(new Schema(data.__schema), schema, edit);
+    } else if (code === 401 && key.value === "") {
+      schema.textContent = "Give a key above to see the schema.";
     } else {
       schema.textContent = `The schema is not shown: ${errors?.[0]?.message ?? `status ${code}`}`;
     }
   } catch (error) {
-    schema.textContent = `The schema could not be read: ${error.message}`;
+    if (!mine.signal.aborted) schema.textContent = `The schema could not be read: ${error.message}`;
   }
 }
 

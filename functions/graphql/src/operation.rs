@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::{Mutex, PoisonError};
+use std::sync::LazyLock;
 
 use async_graphql::indexmap::IndexMap;
 use async_graphql::parser::types::OperationType;
@@ -12,7 +12,7 @@ use futures::stream::BoxStream;
 use http::{HeaderMap, StatusCode};
 use millrace_kit::{Problem, variable};
 
-use crate::document::{self, Document, Limits};
+use crate::document::{self, Limits};
 use crate::driver::{Driver, Reader, Statements};
 use crate::exact;
 use crate::protocol::{Fault, Outcome, Params};
@@ -51,23 +51,19 @@ pub async fn switch(name: &'static str) -> Result<bool, Problem> {
     }
 }
 
-/// The schema for these limits: it is made once, and anew where a variable has changed.
-pub fn schema(limits: &Limits) -> Tasks {
-    static MADE: Mutex<Option<(Limits, Tasks)>> = Mutex::new(None);
-    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-    match &*made {
-        Some((of, schema)) if of == limits => schema.clone(),
-        _ => {
-            let schema = schema::build(limits.complexity, limits.introspection);
-            *made = Some((*limits, schema.clone()));
-            schema
-        }
+/// The schema, made once in an instance. Where it may not be asked for, errors do not tell what there would be either.
+pub fn schema(limits: &Limits) -> &'static Tasks {
+    static OPEN: LazyLock<Tasks> = LazyLock::new(|| schema::build(true));
+    static CLOSED: LazyLock<Tasks> = LazyLock::new(|| schema::build(false));
+    match limits.introspection {
+        true => &OPEN,
+        false => &CLOSED,
     }
 }
 
 /// An operation that is ready to be executed.
 pub struct Operation {
-    schema: Tasks,
+    schema: &'static Tasks,
     request: Request,
     /// The statements that it makes.
     driver: Driver,
@@ -75,12 +71,8 @@ pub struct Operation {
     answers: Answers,
 }
 
-/// What turns responses of the library into results.
-pub struct Answers {
-    /// The keys of the result's root in their order, each with the name of its field.
-    roots: Vec<(Name, Name)>,
-    complexity: usize,
-}
+/// What turns responses of the library into results: the keys of their root in order, each with the name of its field.
+pub struct Answers(Vec<(Name, Name)>);
 
 /// Makes an operation of what a client asks, or says what is wrong with that.
 ///
@@ -94,26 +86,23 @@ pub async fn prepare(
 ) -> Result<Result<Operation, ServerError>, Problem> {
     let queue = variable::get("tasks_queue").await?;
     let (driver, line) = Driver::new(headers, reader);
-    let document = document::read(&params.query, params.operation.as_deref(), limits);
-    let request = document.and_then(|document| request(document, params, Means { line, queue }));
+    let request = request(params, limits, Means { line, queue });
     Ok(request.map(|(request, kind, roots)| Operation {
         schema: schema(limits),
         request,
         driver,
         kind,
-        answers: Answers {
-            roots,
-            complexity: limits.complexity,
-        },
+        answers: Answers(roots),
     }))
 }
 
 type Prepared = (Request, OperationType, Vec<(Name, Name)>);
 
-fn request(document: Document, params: &Params, means: Means) -> Result<Prepared, ServerError> {
+fn request(params: &Params, limits: &Limits, means: Means) -> Result<Prepared, ServerError> {
     let given = params.variables.as_deref().unwrap_or("{}");
     let given = exact::variables(given)
         .map_err(|why| error(code::BAD_USER_INPUT, format!("variables: {why}"), None))?;
+    let document = document::read(&params.query, params.operation.as_deref(), &given, limits)?;
     let (_, chosen) = document::choose(&document.parsed, document.name.as_deref())?;
     variables::check(chosen, &given)?;
     let mut request = Request::new(String::new()).variables(given).data(means);
@@ -186,7 +175,7 @@ impl Answers {
         let data = is_executed.then(|| self.data(data, &errors));
         let coded = |error| match is_executed {
             true => coded(error),
-            false => self.refused(error),
+            false => refused(error),
         };
         Outcome {
             data,
@@ -202,7 +191,7 @@ impl Answers {
             _ => IndexMap::new(),
         };
         let mut ordered = IndexMap::with_capacity(found.len());
-        for (key, field) in &self.roots {
+        for (key, field) in &self.0 {
             let value = match found.swap_remove(key) {
                 Some(value) => value,
                 None if !errors.iter().any(|error| is_at(error, key)) => continue, // skipped
@@ -213,19 +202,16 @@ impl Answers {
         }
         Value::Object(ordered)
     }
+}
 
-    /// An error of the validation, with its code: a value that does not fit is the client's data, anything else his query.
-    fn refused(&self, mut error: ServerError) -> ServerError {
-        if error.message == "Query is too complex." {
-            return document::too_complex(self.complexity);
-        }
-        let code = match error.message.starts_with("Invalid value for argument") {
-            true => code::BAD_USER_INPUT,
-            false => code::VALIDATION_FAILED,
-        };
-        error.extensions.get_or_insert_default().set("code", code);
-        error
-    }
+/// An error of the validation, with its code: a value that does not fit is the client's data, anything else his query.
+fn refused(mut error: ServerError) -> ServerError {
+    let code = match error.message.starts_with("Invalid value for argument") {
+        true => code::BAD_USER_INPUT,
+        false => code::VALIDATION_FAILED,
+    };
+    error.extensions.get_or_insert_default().set("code", code);
+    error
 }
 
 /// Whether an error is of the root's field with this key, or of something in it.

@@ -19,12 +19,10 @@ pub struct Means {
     pub queue: String,
 }
 
-/// The schema, which refuses what counts more than `complexity`. With `suggests` an error may name what the client might have meant.
-pub fn build(complexity: usize, suggests: bool) -> Tasks {
-    let schema = Schema::build(Query, Mutation, Following)
-        .limit_complexity(complexity)
-        // A fragment in its place counts twice here.
-        .limit_recursive_depth(2 * MAX_NESTING);
+/// The schema. With `suggests` an error may name what the client might have meant.
+pub fn build(suggests: bool) -> Tasks {
+    // How deep a document may be was looked at before (`document`), where a selection set counts less.
+    let schema = Schema::build(Query, Mutation, Following).limit_recursive_depth(2 * MAX_NESTING);
     match suggests {
         true => schema.finish(),
         false => schema.disable_suggestions().finish(),
@@ -75,13 +73,12 @@ fn without(task: &Lookahead) -> Vec<&'static str> {
     large.filter(|name| !task.field(name).exists()).collect()
 }
 
-/// What there is.
 pub struct Query;
 
+/// What there is.
 #[Object]
 impl Query {
     /// The tasks of all queues, newest first, a page of them at a time.
-    #[graphql(complexity = "1 + TaskFilters::most(filters.as_ref()) + child_complexity")]
     async fn tasks(
         &self,
         ctx: &Context<'_>,
@@ -105,7 +102,6 @@ impl Query {
     }
 
     /// All jobs.
-    #[graphql(complexity = "51 + child_complexity")]
     async fn jobs(&self, ctx: &Context<'_>) -> Result<Vec<Job>> {
         line(ctx)?
             .ask(Ask::Read("schedule_list"), &Nothing {})
@@ -123,7 +119,6 @@ impl Query {
     }
 }
 
-/// What can be done.
 pub struct Mutation;
 
 #[derive(Deserialize)]
@@ -135,6 +130,7 @@ struct Created {
 #[derive(Deserialize)]
 struct Done {}
 
+/// What can be done.
 #[Object]
 impl Mutation {
     /// Puts a task in its queue.
@@ -224,7 +220,6 @@ async fn change_job(ctx: &Context<'_>, function: &'static str, job_id: ID) -> Re
     Ok(true)
 }
 
-/// What can be followed.
 pub struct Following;
 
 /// What `task_changed` answers where something happened.
@@ -235,6 +230,7 @@ struct Changed {
     ended: bool,
 }
 
+/// What can be followed.
 #[Subscription(name = "Subscription")]
 impl Following {
     /// A task: as it is, and then anew whenever something happened to it. It is over when the task is completed, failed or cancelled.

@@ -63,7 +63,7 @@ pub fn one(outcome: &Outcome) -> http::Response<Body> {
 pub async fn many(following: Following, times: Times) -> Result<http::Response<Body>, Fault> {
     let mut live = Live::new(following, times);
     let first = live.response().await;
-    live.statements.borrow_mut().fail_as_a_whole()?;
+    live.statements.take().fail_as_a_whole()?;
     live.ready = Some(live.text(first));
     let chunks = stream::unfold(live, async |mut live: Live| {
         let text = live.next().await?;

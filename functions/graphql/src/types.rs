@@ -6,8 +6,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::scalars::{DateTime, Json};
 
 /// How many tasks a list has at most that does not say, and that any list may have.
-const DEFAULT_LIMIT: i32 = 50;
-const MOST: i32 = 1000;
+const DEFAULT_LIMIT: i64 = 50;
+const MOST: i64 = 1000;
+
+/// How many tasks a list with this limit may hold, for what it counts.
+pub fn most(limit: Option<i64>) -> usize {
+    let limit = limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MOST);
+    usize::try_from(limit).unwrap_or_default()
+}
 
 /// Where a task stands.
 #[derive(Clone, Copy, PartialEq, Eq, Enum, Deserialize, Serialize)]
@@ -175,15 +181,6 @@ pub struct TaskFilters {
     /// How many of the newest to pass over.
     #[serde(skip_serializing_if = "Option::is_none")]
     offset: Option<i32>,
-}
-
-impl TaskFilters {
-    /// How many tasks a list may have, for what it counts.
-    pub fn most(filters: Option<&Self>) -> usize {
-        let limit = filters.and_then(|filters| filters.limit);
-        let limit = limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MOST);
-        usize::try_from(limit).unwrap_or_default()
-    }
 }
 
 /// A task to be.

@@ -11,8 +11,8 @@ A job queue that lives in Postgres. A client puts jobs in a queue (`task.assign`
 what became of them (`task.result`); what fails is tried again later, and in the end becomes a dead letter that a person can replay.
 
 Times are RFC 3339 with an offset and come from the database's clock. In requests `null` counts as an absent field (`dlq-retry` refuses it), and unknown \
-fields are refused. A refusal has the body `{error, code, details?, hint?}`; `code` is stable. That of `/rpc` is PostgREST's, and that of `/api/tasks` and `/api/jobs` \
-`{statusCode, message, error}`.";
+fields are refused. A refusal has the body `{error, code, details?, hint?}`; `code` is stable. That of `/rpc` is PostgREST's, and that of `/api/tasks`, `/api/jobs` and \
+`/health` `{statusCode, message, error}`.";
 
 /// The OpenAPI document.
 ///

@@ -10,7 +10,7 @@ pub type Refusal = (u16, &'static [&'static str]);
 pub enum Form {
     /// `{error, code, details?, hint?}`
     Collab,
-    /// `{statusCode, message, error}`: of `/api/tasks` and `/api/jobs`.
+    /// `{statusCode, message, error}`: of `/api/tasks`, `/api/jobs` and `/health`.
     Gateway,
     /// `{errors: [{message, extensions: {code, reason}}]}`: of `/graphql`.
     Graphql,

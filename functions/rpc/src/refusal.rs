@@ -205,7 +205,7 @@ impl Refusal {
     pub fn no_catalogue(failure: Failure) -> Self {
         match failure {
             Failure::Unavailable => Self::unavailable(),
-            Failure::Misconfigured => Self::misconfigured(),
+            Failure::Unknown | Failure::Misconfigured => Self::misconfigured(),
             failure => {
                 // The kit logs what it is.
                 failure.problem("rpc_catalogue");
@@ -231,7 +231,7 @@ impl Refusal {
     fn of_failure(failure: Failure, profile: &str, function: &str) -> Self {
         match failure {
             Failure::Unavailable => Self::unavailable(),
-            Failure::Misconfigured => Self::misconfigured(),
+            Failure::Unknown | Failure::Misconfigured => Self::misconfigured(),
             Failure::Internal => Self::internal(),
             Failure::Raised {
                 sqlstate,

@@ -37,7 +37,8 @@ async function refusal(
 const of = (id: string) => ({ params: { path: { id } } });
 
 // A task, from its creation to its result.
-const queue = "generated";
+// One of its own, so that it may run again.
+const queue = `generated-${Date.now()}`;
 const payload = { to: "ada@example.com", n: [1, null] };
 const idempotencyKey = "generated-1";
 const body = { type: "email", payload, priority: 10, queue, maxAttempts: 1, idempotencyKey };

@@ -201,16 +201,13 @@ async fn lines(app: &App, path: &str) -> Vec<(String, String)> {
     let lines = logs["logs"].as_array().expect("lines");
     assert_eq!(logs["total"], lines.len(), "{logs}");
     let text = |line: &Value, name: &str| line[name].as_str().expect("a text").to_owned();
-    let timeless = |message: String| match message.split_once("202") {
-        Some((before, after)) => {
-            let rest = after.split_once("+00:00").map_or("", |(_, rest)| rest);
-            format!("{before}TIME{rest}")
-        }
-        None => message,
+    let timeless = |line: &Value| match line["metadata"]["runAt"].as_str() {
+        Some(time) => text(line, "message").replace(time, "TIME"),
+        None => text(line, "message"),
     };
     lines
         .iter()
-        .map(|line| (text(line, "level"), timeless(text(line, "message"))))
+        .map(|line| (text(line, "level"), timeless(line)))
         .collect()
 }
 

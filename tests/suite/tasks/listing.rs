@@ -98,7 +98,7 @@ async fn pages_by_offset_make_the_whole() {
     let whole = ids(&page(&app, "limit=1000").await);
     assert_eq!(whole.len(), 230);
     let mut pages = 0;
-    for limit in [1, 7, 50, 229, 230, 231] {
+    for limit in [3, 50, 229, 230, 231] {
         let mut read = Vec::new();
         while read.len() < whole.len() {
             let query = format!("limit={limit}&offset={}", read.len());
@@ -109,9 +109,6 @@ async fn pages_by_offset_make_the_whole() {
             );
             read.extend(ids(&part));
             pages += 1;
-            if limit == 1 && read.len() == 10 {
-                read.extend_from_slice(&whole[10..]); // the rest is as the others
-            }
         }
         assert_eq!(read, whole, "{limit}");
     }

@@ -117,8 +117,6 @@ async fn a_bad_parameter_is_named_and_never_ignored() {
 async fn a_bad_field_is_named_and_never_ignored() {
     let app = App::start().await;
     let long = "x".repeat(201);
-    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
-    let deep: Value = serde_json::from_str::<Value>(&deep).unwrap_or(Value::Null);
     let mut cases = 0;
     for (field, values) in [
         (
@@ -194,7 +192,10 @@ async fn a_bad_field_is_named_and_never_ignored() {
             cases += 1;
         }
     }
-    assert_eq!(deep, Value::Null, "serde_json itself ends at 128 levels");
+    let (open, close) = ("[".repeat(200), "]".repeat(200));
+    let deep = format!(r#"{{"type":"t","payload":{open}{close}}}"#);
+    let answer = app.api.post_text(TASKS, deep).await;
+    answer.assert_gateway_invalid("payload");
     let both = json!({ "type": "t", "delaySeconds": 1, "runAt": "2030-01-01T00:00:00Z" });
     let message = app.api.post(TASKS, &both).await.gateway_refusal(400);
     assert_eq!(
@@ -216,12 +217,14 @@ async fn a_bad_field_is_named_and_never_ignored() {
         .await
         .get(0);
     assert_eq!(count, 0, "nothing was enqueued");
-    println!("{} bad bodies, each field named", cases + 3);
+    println!("{} bad bodies, each field named", cases + 4);
 }
 
 #[tokio::test]
 async fn an_id_that_names_no_task_is_not_found_whatever_it_is() {
     let app = App::start().await;
+    let only = in_status(&app, "pending").await;
+    assert_eq!(only.id, "1", "the one that there is");
     let (mut cases, long) = (0, "9".repeat(500));
     for id in [
         "2",
@@ -245,14 +248,10 @@ async fn an_id_that_names_no_task_is_not_found_whatever_it_is() {
         "18446744073709551617",
         &long,
     ] {
-        in_status(&app, "pending").await; // the first one is 1
         let shown = match id.len() {
             500 => format!("{}…", &long[..100]),
             _ => id.to_owned(),
         };
-        if shown == "2" {
-            continue;
-        }
         for (method, rest) in [
             (Method::GET, ""),
             (Method::GET, "/logs"),

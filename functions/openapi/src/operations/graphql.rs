@@ -18,9 +18,14 @@ fn graphql(operation: Operation) -> Operation {
         .scope(Scope::Read)
         .database()
         .graphql()
-        .answers::<GraphqlResult>("The result. Where nothing was executed it is so with `Accept: application/json` only.")
+        .answers::<GraphqlResult>(
+            "The result. Where nothing was executed it is so with `Accept: application/json` only.",
+        )
         .answers_as::<GraphqlResult>(RESPONSE)
-        .answers_text("text/event-stream", "The results of a subscription, as they come.")
+        .answers_text(
+            "text/event-stream",
+            "The results of a subscription, as they come.",
+        )
         .refuses(&[(400, &["invalid_request"]), (406, &["not_acceptable"])])
 }
 
@@ -40,19 +45,27 @@ fn post() -> Operation {
 }
 
 fn get() -> Operation {
-    graphql(Operation::get("/graphql", "graphqlQuery", "A query or a subscription"))
-        .description("A browser (`Accept: text/html`) that brings no query gets a page to write some.")
-        .query::<GraphqlParameters>()
-        .with("query", "{ jobs { id name schedule status nextRun } }")
-        .answers_text("text/html", "The page.")
+    graphql(Operation::get(
+        "/graphql",
+        "graphqlQuery",
+        "A query or a subscription",
+    ))
+    .description("A browser (`Accept: text/html`) that brings no query gets a page to write some.")
+    .query::<GraphqlParameters>()
+    .with("query", "{ jobs { id name schedule status nextRun } }")
+    .answers_text("text/html", "The page.")
 }
 
 fn definition() -> Operation {
-    Operation::get("/graphql/schema.graphql", "graphqlSchema", "The schema, in its own language")
-        .tag(GRAPHQL)
-        .scope(Scope::Read)
-        .database()
-        .graphql()
-        .answers_text("text/plain", "The schema.")
-        .refuses(&[(404, &["not_found"])])
+    Operation::get(
+        "/graphql/schema.graphql",
+        "graphqlSchema",
+        "The schema, in its own language",
+    )
+    .tag(GRAPHQL)
+    .scope(Scope::Read)
+    .database()
+    .graphql()
+    .answers_text("text/plain", "The schema.")
+    .refuses(&[(404, &["not_found"])])
 }
