@@ -13,8 +13,9 @@ use tokio_postgres::Client;
 use crate::load::Stage;
 use crate::reading::{Line, pages_read, rows_read};
 
-/// How often each request is sent, and each plain statement, which is slow.
+/// How often each request is sent, but for so long at most; and how often each plain statement, which is slow.
 const CALLS: usize = 1000;
+const TIME: Duration = Duration::from_secs(10);
 const PLAIN_CALLS: usize = 20;
 
 /// How many tasks go through the queue in one statement while it is filled.
@@ -215,7 +216,8 @@ async fn ask(stage: &Stage, client: &Client, question: &Question<'_>) -> Result<
     eprintln!("==> {}", question.name);
     let http = reqwest::Client::new();
     let mut latencies = Vec::with_capacity(CALLS);
-    for call in 0..CALLS {
+    let begun = Instant::now();
+    for call in (0..CALLS).take_while(|_| begun.elapsed() < TIME) {
         let url = format!("{}{}", stage.base, (question.path)(call));
         let started = Instant::now();
         let request = http.get(url).header("x-api-key", API_KEY);

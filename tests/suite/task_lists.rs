@@ -225,29 +225,30 @@ async fn least(client: &Client, arguments: &str) -> i64 {
 #[tokio::test]
 async fn pages_touch_little_at_any_size() {
     let database = Database::fresh().await;
+    // 12 and 40 lanes where a type or a priority is given; an entry of an index may cost a look at its row.
     let lists = [
-        ("null, null, null, null, null, 50, 0", 400),
-        ("null, null, null, null, 9000, 50, 0", 400),
-        ("'pending', null, null, null, null, 50, 0", 500),
-        ("'retrying', null, null, null, null, 50, 0", 500),
-        ("'processing', null, null, null, null, 50, 0", 500),
-        ("'completed', null, null, null, null, 50, 0", 500),
-        ("'failed', null, null, null, null, 50, 0", 500),
-        ("'cancelled', null, null, null, null, 50, 0", 500),
-        ("null, 't1', null, null, null, 50, 0", 700),
-        ("null, 't1', 5, 'q2', null, 50, 0", 500),
-        ("null, null, 5, null, null, 50, 0", 1500),
-        ("'completed', 't1', null, null, null, 50, 0", 3500),
-        ("'failed', 't1', null, null, null, 50, 0", 3500),
-        ("'pending', 't1', null, 'q3', null, 50, 0", 1000),
-        ("'retrying', 't1', 5, null, null, 50, 0", 3500),
+        ("null, null, null, null, null, 50, 0", 900),
+        ("null, null, null, null, 9000, 50, 0", 900),
+        ("'pending', null, null, null, null, 50, 0", 900),
+        ("'retrying', null, null, null, null, 50, 0", 900),
+        ("'processing', null, null, null, null, 50, 0", 900),
+        ("'completed', null, null, null, null, 50, 0", 900),
+        ("'failed', null, null, null, null, 50, 0", 900),
+        ("'cancelled', null, null, null, null, 50, 0", 900),
+        ("null, 't1', null, null, null, 50, 0", 1500),
+        ("null, 't1', 5, 'q2', null, 50, 0", 900),
+        ("null, null, 5, null, null, 50, 0", 3000),
+        ("'completed', 't1', null, null, null, 50, 0", 3000),
+        ("'failed', 't1', null, null, null, 50, 0", 3000),
+        ("'pending', 't1', null, 'q3', null, 50, 0", 900),
+        ("'retrying', 't1', 5, null, null, 50, 0", 1500),
         // One there is, among all that are pending; of these there are none.
-        ("'pending', 'rare', null, null, null, 50, 0", 400),
-        ("'failed', 'rare', null, null, null, 50, 0", 400),
-        ("null, 'none', null, null, null, 50, 0", 400),
+        ("'pending', 'rare', null, null, null, 50, 0", 900),
+        ("'failed', 'rare', null, null, null, 50, 0", 900),
+        ("null, 'none', null, null, null, 50, 0", 900),
         // As far from both ends as can be: keys alone, out of an index.
-        ("null, null, null, null, null, 50, 50000", 1000),
-        ("null, 't1', null, null, null, 50, 5000", 1000),
+        ("null, null, null, null, null, 50, 50000", 900),
+        ("null, 't1', null, null, null, 50, 5000", 3000),
     ];
     let mut before = Vec::new();
     for jobs in [20_000, 80_000] {

@@ -18,8 +18,9 @@ mod variables;
 
 use std::rc::Rc;
 
+use async_graphql::SDLExportOptions;
 use async_graphql::parser::types::OperationType;
-use http::header::VARY;
+use http::header::{ALLOW, VARY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::Either;
@@ -30,7 +31,7 @@ use spin_sdk::http_service;
 
 use crate::driver::Reader;
 use crate::operation::Operation;
-use crate::protocol::{Accepted, Body, Fault, Outcome};
+use crate::protocol::{Accepted, Body, Form, Outcome};
 use crate::refusal::{Refusal, code};
 
 /// Serves the component's routes.
@@ -43,7 +44,7 @@ async fn handle(request: Request) -> Response<Body> {
         "/graphql/schema.graphql" => definition(&head).await,
         path => page(&head, path).await,
     };
-    let mut response = answer.unwrap_or_else(|fault| fault.response(accepted.form));
+    let mut response = answer.unwrap_or_else(|problem| protocol::refused(problem, accepted.form));
     let vary = HeaderValue::from_static("accept");
     response.headers_mut().entry(VARY).or_insert(vary);
     response
@@ -53,7 +54,7 @@ async fn graphql(
     head: &Parts,
     body: impl http_body::Body,
     accepted: Accepted,
-) -> Result<Response<Body>, Fault> {
+) -> Result<Response<Body>, Problem> {
     let is_get = protocol::is_get(&head.method)?;
     if is_get && accepted.html && !has_query(head) {
         return page(head, "/graphql").await;
@@ -69,7 +70,7 @@ async fn graphql(
     match operation::prepare(&params, &limits, headers, asking).await? {
         Err(error) => {
             admit(&reader).await?;
-            refused(Outcome::refused(error), accepted)
+            Ok(refused(&Outcome::refused(error), accepted))
         }
         Ok(operation) => {
             let fit = fits(&operation, is_get, accepted);
@@ -84,16 +85,20 @@ fn has_query(head: &Parts) -> bool {
     form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "query")
 }
 
+fn by_post() -> Problem {
+    let why = "a mutation is sent by POST";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", why)
+        .with_header(ALLOW, "POST")
+}
+
 /// Whether the operation may be asked for in this way, before it does anything.
-fn fits(operation: &Operation, is_get: bool, accepted: Accepted) -> Result<(), Fault> {
+fn fits(operation: &Operation, is_get: bool, accepted: Accepted) -> Result<(), Problem> {
     match operation.kind {
-        OperationType::Mutation if is_get => {
-            Err(Fault::method("POST", "a mutation is sent by POST"))
-        }
-        OperationType::Subscription if !accepted.events => Err(Fault::not_acceptable(
+        OperationType::Mutation if is_get => Err(by_post()),
+        OperationType::Subscription if !accepted.events => Err(protocol::not_acceptable(
             "a subscription is answered as server-sent events: send Accept: text/event-stream",
         )),
-        _ if accepted.form.is_none() && !accepted.events => Err(Fault::not_acceptable(
+        _ if accepted.form.is_none() && !accepted.events => Err(protocol::not_acceptable(
             "the answer is application/graphql-response+json, application/json or text/event-stream",
         )),
         _ => Ok(()),
@@ -104,7 +109,7 @@ async fn answer(
     operation: Operation,
     reader: &Reader,
     accepted: Accepted,
-) -> Result<Response<Body>, Fault> {
+) -> Result<Response<Body>, Problem> {
     if operation.kind == OperationType::Subscription {
         return sse::many(operation.follow(), sse::Times::read().await?).await;
     }
@@ -113,7 +118,7 @@ async fn answer(
         // No statement was made, so none has checked a stored key.
         let forbidden = admit(reader).await?;
         if let (Some(refusal), Some(_)) = (forbidden, &outcome.data) {
-            return Err(refusal.problem().into());
+            return Err(refusal.problem());
         }
     }
     Ok(match accepted.form {
@@ -124,15 +129,15 @@ async fn answer(
 
 /// What is wrong with a query before the schema has seen it. To somebody who takes events alone the GraphQL-SSE protocol tells
 /// it as a result, but where there is no operation at all.
-fn refused(outcome: Outcome, accepted: Accepted) -> Result<Response<Body>, Fault> {
+fn refused(outcome: &Outcome, accepted: Accepted) -> Response<Body> {
     let is_no_operation = outcome.errors.iter().any(|error| {
         let code = error.extensions.as_ref().and_then(|it| it.get("code"));
         code == Some(&code::PARSE_FAILED.into()) || code == Some(&code::UNRESOLVED.into())
     });
     match accepted.form {
-        Some(form) => Ok(outcome.response(form)),
-        None if accepted.events && !is_no_operation => Ok(sse::one(&outcome)),
-        None => Ok(outcome.response(protocol::Form::GraphQl)),
+        Some(form) => outcome.response(form),
+        None if accepted.events && !is_no_operation => sse::one(outcome),
+        None => outcome.response(Form::GraphQl),
     }
 }
 
@@ -156,7 +161,7 @@ async fn reader(headers: &HeaderMap) -> Result<Reader, Problem> {
 ///
 /// # Errors
 /// That the key is not good, or that nobody can tell.
-async fn admit(reader: &Reader) -> Result<Option<Refusal>, Fault> {
+async fn admit(reader: &Reader) -> Result<Option<Refusal>, Problem> {
     match reader.as_ref() {
         Err(refusal) => Ok(Some(refusal.clone())),
         Ok(caller) => match database::admit(caller).await {
@@ -164,13 +169,13 @@ async fn admit(reader: &Reader) -> Result<Option<Refusal>, Fault> {
             Err(problem) if problem.status() == StatusCode::FORBIDDEN => {
                 Ok(Some(Refusal::of(&problem)))
             }
-            Err(problem) => Err(problem.into()),
+            Err(problem) => Err(problem),
         },
     }
 }
 
-/// A fault is for those who are known.
-async fn known<T>(reader: &Reader, outcome: Result<T, Fault>) -> Result<T, Fault> {
+/// What is wrong with a request is for those who are known.
+async fn known<T>(reader: &Reader, outcome: Result<T, Problem>) -> Result<T, Problem> {
     if outcome.is_err() {
         admit(reader).await?;
     }
@@ -178,17 +183,18 @@ async fn known<T>(reader: &Reader, outcome: Result<T, Fault>) -> Result<T, Fault
 }
 
 /// `GET /graphql/schema.graphql`: the schema in its own language, for tools that make clients of it.
-async fn definition(head: &Parts) -> Result<Response<Body>, Fault> {
+async fn definition(head: &Parts) -> Result<Response<Body>, Problem> {
     millrace_kit::request::only(&head.method, "GET")?;
     let reader = reader(&head.headers).await?;
     if let Some(refusal) = admit(&reader).await? {
-        return Err(refusal.problem().into());
+        return Err(refusal.problem());
     }
     let limits = operation::limits().await?;
     if !limits.introspection {
-        return Err(Fault::not_found());
+        return Err(Problem::not_found());
     }
-    let text = operation::schema(&limits).sdl();
+    let text =
+        operation::schema(&limits).sdl_with_options(SDLExportOptions::new().include_specified_by());
     Ok(protocol::of(
         StatusCode::OK,
         "text/plain; charset=utf-8",
@@ -197,13 +203,13 @@ async fn definition(head: &Parts) -> Result<Response<Body>, Fault> {
 }
 
 /// The explorer, which is open to all: it asks as whoever uses it.
-async fn page(head: &Parts, path: &str) -> Result<Response<Body>, Fault> {
+async fn page(head: &Parts, path: &str) -> Result<Response<Body>, Problem> {
     millrace_kit::request::only(&head.method, "GET")?;
     if !operation::switch("graphql_explorer").await? {
-        return Err(Fault::not_found());
+        return Err(Problem::not_found());
     }
     match explorer::page(path) {
         Some(page) => Ok(page.map(Either::Left)),
-        None => Err(Fault::not_found()),
+        None => Err(Problem::not_found()),
     }
 }

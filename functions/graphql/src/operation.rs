@@ -15,7 +15,7 @@ use millrace_kit::{Problem, variable};
 use crate::document::{self, Limits};
 use crate::driver::{Driver, Reader, Statements};
 use crate::exact;
-use crate::protocol::{Fault, Outcome, Params};
+use crate::protocol::{Outcome, Params};
 use crate::refusal::{code, error};
 use crate::schema::{self, Means, Tasks};
 use crate::variables;
@@ -116,7 +116,7 @@ impl Operation {
     ///
     /// # Errors
     /// Where none of its statements was answered, because nobody is let in with these credentials, or nobody is there.
-    pub async fn execute(self) -> Result<(Outcome, Statements), Fault> {
+    pub async fn execute(self) -> Result<(Outcome, Statements), Problem> {
         let statements = self.driver.statements();
         let executing = Box::pin(self.schema.execute(self.request));
         let response = match select(executing, Box::pin(self.driver.run())).await {
@@ -154,11 +154,11 @@ impl Statements {
     ///
     /// # Errors
     /// As [`Operation::execute`].
-    pub fn fail_as_a_whole(&mut self) -> Result<Option<StatusCode>, Fault> {
+    pub fn fail_as_a_whole(&mut self) -> Result<Option<StatusCode>, Problem> {
         let status = self.failed.as_ref().map(Problem::status);
         match status.filter(|_| !self.admitted) {
             Some(StatusCode::UNAUTHORIZED | StatusCode::SERVICE_UNAVAILABLE) => {
-                Err(self.failed.take().unwrap_or_else(Problem::internal).into())
+                Err(self.failed.take().unwrap_or_else(Problem::internal))
             }
             Some(StatusCode::FORBIDDEN) => Ok(status),
             _ => Ok(None),

@@ -4,7 +4,7 @@
 use async_graphql::{ServerError, Value};
 use bytes::Bytes;
 use futures::stream::LocalBoxStream;
-use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body::Frame;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::exact::Exact;
-use crate::refusal::{Refusal, code, error};
+use crate::refusal::{Refusal, code};
 
 /// A body that is whole, or one that comes as things happen.
 pub type Body = Either<Full<Bytes>, StreamBody<Chunks>>;
@@ -155,17 +155,17 @@ struct Posted<'a> {
 ///
 /// # Errors
 /// 415 and 413, and 400 for a body that is no such object.
-pub async fn posted(head: &Parts, body: impl http_body::Body) -> Result<Params, Fault> {
+pub async fn posted(head: &Parts, body: impl http_body::Body) -> Result<Params, Problem> {
     let body = request::json_body(&head.headers, body).await?;
-    let text = std::str::from_utf8(&body).map_err(|_| Fault::no_json("the body is not UTF-8"))?;
+    let text = std::str::from_utf8(&body).map_err(|_| no_json("the body is not UTF-8"))?;
     if text.trim_start().starts_with('[') {
-        return Err(Fault::bad(
+        return Err(bad(
             "the body is an array: requests are not taken in batches",
         ));
     }
     let posted: Posted = serde_json::from_str(text).map_err(|error| match error.is_data() {
-        true => Fault::bad("the body is not an object, or has a field twice"),
-        false => Fault::no_json("the body is not JSON"),
+        true => bad("the body is not an object, or has a field twice"),
+        false => no_json("the body is not JSON"),
     })?;
     is_object("extensions", posted.extensions)?;
     is_object("variables", posted.variables)?;
@@ -180,7 +180,7 @@ pub async fn posted(head: &Parts, body: impl http_body::Body) -> Result<Params, 
 ///
 /// # Errors
 /// 400 for a query string without a query, or with a parameter of another form.
-pub fn got(query: Option<&str>) -> Result<Params, Fault> {
+pub fn got(query: Option<&str>) -> Result<Params, Problem> {
     let (mut text, mut operation, mut variables, mut extensions) = (None, None, None, None);
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         let slot = match &*name {
@@ -191,13 +191,13 @@ pub fn got(query: Option<&str>) -> Result<Params, Fault> {
             _ => continue,
         };
         if slot.replace(value.into_owned()).is_some() {
-            return Err(Fault::bad(&format!("{name}: is given twice")));
+            return Err(bad(&format!("{name}: is given twice")));
         }
     }
     for (name, value) in [("variables", &variables), ("extensions", &extensions)] {
         if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
             let raw = serde_json::from_str::<&RawValue>(value)
-                .map_err(|_| Fault::bad(&format!("{name}: is not JSON")))?;
+                .map_err(|_| bad(&format!("{name}: is not JSON")))?;
             is_object(name, (raw.get() != "null").then_some(raw))?;
         }
     }
@@ -209,8 +209,8 @@ impl Params {
         query: Option<String>,
         operation: Option<String>,
         variables: Option<String>,
-    ) -> Result<Self, Fault> {
-        let query = query.ok_or_else(|| Fault::bad("query: is required"))?;
+    ) -> Result<Self, Problem> {
+        let query = query.ok_or_else(|| bad("query: is required"))?;
         Ok(Self {
             query,
             // Tools send an empty one for none.
@@ -220,94 +220,51 @@ impl Params {
     }
 }
 
-fn text_of(name: &str, raw: Option<&RawValue>) -> Result<Option<String>, Fault> {
+fn text_of(name: &str, raw: Option<&RawValue>) -> Result<Option<String>, Problem> {
     let text = raw.map(|raw| serde_json::from_str(raw.get())).transpose();
-    text.map_err(|_| Fault::bad(&format!("{name}: is not a text")))
+    text.map_err(|_| bad(&format!("{name}: is not a text")))
 }
 
-fn is_object(name: &str, raw: Option<&RawValue>) -> Result<(), Fault> {
+fn is_object(name: &str, raw: Option<&RawValue>) -> Result<(), Problem> {
     match raw.is_none_or(|raw| raw.get().starts_with('{')) {
         true => Ok(()),
-        false => Err(Fault::bad(&format!("{name}: is not an object"))),
+        false => Err(bad(&format!("{name}: is not an object"))),
     }
 }
 
-/// Why a request is not one of GraphQL's, or not now: a status whatever the form of the answer.
-#[derive(Debug)]
-pub struct Fault {
-    status: StatusCode,
-    error: ServerError,
-    /// Those that go with the status.
-    headers: HeaderMap,
+/// 400: the request itself is malformed.
+fn bad(why: &str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "invalid_request", why)
 }
 
-impl Fault {
-    /// 400: the request itself is malformed.
-    fn bad(why: &str) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_request", why)
-    }
+/// 400: what should be JSON is none.
+fn no_json(why: &str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "invalid_json", why)
+}
 
-    /// 400: what should be JSON is none.
-    fn no_json(why: &str) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_json", why)
-    }
+/// 406: nothing that the client takes can be given.
+pub fn not_acceptable(why: &str) -> Problem {
+    Problem::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", why)
+}
 
-    /// 405: mutations are posted, and other methods are not known.
-    pub fn method(allowed: &'static str, why: &str) -> Self {
-        let mut fault = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", why);
-        fault
-            .headers
-            .insert(ALLOW, HeaderValue::from_static(allowed));
-        fault
-    }
-
-    /// 404: a path that is not served.
-    pub fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "there is no such route")
-    }
-
-    /// 406: nothing that the client takes can be given.
-    pub fn not_acceptable(why: &str) -> Self {
-        Self::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", why)
-    }
-
-    fn new(status: StatusCode, reason: &str, why: &str) -> Self {
-        let mut error = error(code::BAD_REQUEST, why, None);
+/// The response to a request that is not one of GraphQL's, or not now, in the form that the client takes, or in JSON: with the status and the header
+/// that the kit gives it, the challenge of a 401 or when to come back after a 503.
+pub fn refused(problem: Problem, form: Option<Form>) -> Response<Body> {
+    let refusal = Refusal::of(&problem);
+    let kit = millrace_kit::reply(Err(problem));
+    let mut error = refusal.into_server_error();
+    if !matches!(kit.status().as_u16(), 401 | 403 | 500..) {
         let extensions = error.extensions.get_or_insert_default();
-        extensions.set("reason", reason);
-        Self {
-            status,
-            error,
-            headers: HeaderMap::new(),
+        extensions.set("code", code::BAD_REQUEST);
+    }
+    let form = form.unwrap_or(Form::Json);
+    let mut response = whole(form, kit.status(), None, &[error]);
+    for (name, value) in kit.headers() {
+        if !response.headers().contains_key(name) {
+            response.headers_mut().insert(name.clone(), value.clone());
         }
     }
-
-    /// In the form that the client takes, or in JSON.
-    pub fn response(self, form: Option<Form>) -> Response<Body> {
-        let form = form.unwrap_or(Form::Json);
-        let mut response = whole(form, self.status, None, &[self.error]);
-        response.headers_mut().extend(self.headers);
-        response
-    }
-}
-
-impl From<Problem> for Fault {
-    /// With the headers that the kit gives it: the challenge of a 401, and when to come back after a 503.
-    fn from(problem: Problem) -> Self {
-        let refusal = Refusal::of(&problem);
-        let kit = millrace_kit::reply(Err(problem));
-        let mut fault = Self {
-            status: kit.status(),
-            error: refusal.into_server_error(),
-            headers: HeaderMap::new(),
-        };
-        for (name, value) in kit.headers() {
-            if ![CONTENT_TYPE, CONTENT_LENGTH, CACHE_CONTROL].contains(name) {
-                fault.headers.insert(name.clone(), value.clone());
-            }
-        }
-        fault
-    }
+    response
 }
 
 /// The result of an operation: without `data` it was never executed.
@@ -401,14 +358,11 @@ pub fn events(chunks: Chunks) -> Response<Body> {
 ///
 /// # Errors
 /// 405 for others.
-pub fn is_get(method: &Method) -> Result<bool, Fault> {
+pub fn is_get(method: &Method) -> Result<bool, Problem> {
     match *method {
         Method::GET => Ok(true),
         Method::POST => Ok(false),
-        _ => Err(Fault::method(
-            "GET, POST",
-            "this route answers GET and POST only",
-        )),
+        _ => Err(Problem::method_not_allowed("GET, POST")),
     }
 }
 

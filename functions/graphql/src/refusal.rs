@@ -72,7 +72,6 @@ impl Refusal {
             (403, _) => code::FORBIDDEN,
             (404, _) => code::NOT_FOUND,
             (409, _) => code::CONFLICT,
-            (405 | 406 | 413 | 415, _) | (400, "invalid_json") => code::BAD_REQUEST,
             (400..=499, _) => code::BAD_USER_INPUT,
             (503, _) => code::UNAVAILABLE,
             _ => code::INTERNAL,

@@ -15,7 +15,7 @@ use spin_sdk::time;
 
 use crate::driver::Statements;
 use crate::operation::{Answers, Following};
-use crate::protocol::{Body, Fault, Outcome, events};
+use crate::protocol::{Body, Outcome, events};
 
 const COMPLETE: &str = "event: complete\ndata:\n\n";
 
@@ -60,7 +60,7 @@ pub fn one(outcome: &Outcome) -> http::Response<Body> {
 ///
 /// # Errors
 /// As [`crate::operation::Operation::execute`].
-pub async fn many(following: Following, times: Times) -> Result<http::Response<Body>, Fault> {
+pub async fn many(following: Following, times: Times) -> Result<http::Response<Body>, Problem> {
     let mut live = Live::new(following, times);
     let first = live.response().await;
     live.statements.take().fail_as_a_whole()?;

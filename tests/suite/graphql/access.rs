@@ -5,6 +5,7 @@ use millrace_tests::app::App;
 use millrace_tests::database::Database;
 use millrace_tests::graphql::{MEDIA_TYPE, PATH};
 use millrace_tests::keys::token;
+use millrace_tests::statements::Counter;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -236,4 +237,40 @@ async fn an_answer_that_is_too_large_is_refused() {
     let data = answer.json()["data"].clone();
     assert_eq!(data["t0"]["payload"].as_str().map(str::len), Some(900_000));
     assert_eq!(data["t24"], Value::Null);
+}
+
+/// Where the database is away everybody is told so, with the time to come back; what needs none is answered.
+#[tokio::test]
+async fn a_database_that_is_away_is_told() {
+    let database = Database::fresh().await;
+    let counter = Counter::start(&database.functions_url()).await;
+    let nowhere = counter.url().to_owned();
+    drop(counter);
+    let app = App::serve(database.with_functions_url(&nowhere), &[]).await;
+    for query in [
+        "{ tasks { total } jobs { id } }",
+        "{ task(taskId: 1) { id } }",
+        CREATE,
+    ] {
+        let answer = app.api.graphql(query).await;
+        assert_eq!(answer.error_codes(), ["SERVICE_UNAVAILABLE"]);
+        assert_eq!(answer.first_message(), "Worker Service is unavailable");
+        assert_eq!((answer.status, answer.header("retry-after")), (503, "1"));
+        assert!(answer.json().get("data").is_none());
+    }
+    let following = json!({"query": "subscription { taskChanged(taskId: 1) { id } }"});
+    let request = app.api.request(Method::POST, PATH).json(&following);
+    let answer = app
+        .api
+        .send(request.header("accept", "text/event-stream"))
+        .await;
+    assert_eq!(
+        (answer.status, answer.error_codes()),
+        (503, vec!["SERVICE_UNAVAILABLE".to_owned()])
+    );
+    app.api.graphql("{ __typename }").await.data();
+    app.api
+        .graphql("{ nothing }")
+        .await
+        .assert_not_executed("GRAPHQL_VALIDATION_FAILED");
 }

@@ -267,10 +267,10 @@ async fn what_is_wrong_with_a_query_is_said_with_its_place() {
             3,
         ),
         (
-            "{ __typename @nothing }",
+            "{ jobs @nothing { id } }",
             "GRAPHQL_VALIDATION_FAILED",
             1,
-            14,
+            8,
         ),
         (
             "mutation { createTask(input: {}) { id } }",

@@ -85,17 +85,28 @@ async fn a_task_looks_as_far_as_it_has_come() {
         "{second}"
     );
 
+    let failed = made.report(json!({ "error": "it broke again", "retryAfterSeconds": 0 }));
+    app.api.result(failed).await.ok();
+    let task = get(&app, &made.id).await;
+    assert_eq!(
+        (&task["error"], &task["startedAt"]),
+        (&json!("it broke again"), &second["startedAt"]),
+        "of the latest attempt"
+    );
+
+    claim(&app, &mut made).await;
+    let third = get(&app, &made.id).await;
     let done = made.report(json!({ "ok": true, "result": { "sent": true, "why": null } }));
     app.api.result(done).await.ok();
     let task = get(&app, &made.id).await;
     assert_eq!(
         (&task["status"], &task["attempts"]),
-        (&json!("completed"), &json!(2))
+        (&json!("completed"), &json!(3))
     );
     assert_eq!(more(&task), ["completedAt", "result", "startedAt"]);
     assert_eq!(task["result"], json!({ "sent": true, "why": null }));
     assert_eq!(task["payload"], json!({ "a": null, "n": 1.10 }));
-    assert_eq!(task["startedAt"], second["startedAt"]);
+    assert_eq!(task["startedAt"], third["startedAt"]);
 }
 
 #[tokio::test]

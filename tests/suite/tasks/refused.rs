@@ -3,7 +3,7 @@
 use millrace_tests::app::App;
 use millrace_tests::routes::assert_forms_refused;
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{TASKS, in_status};
 

@@ -50,7 +50,8 @@ fn get() -> Operation {
         "graphqlQuery",
         "A query or a subscription",
     ))
-    .description("A browser (`Accept: text/html`) that brings no query gets a page to write some.")
+    .description("A browser (`Accept: text/html`) that brings no query gets a page to write some, if that is not switched off.")
+    .refuses(&[(404, &["not_found"])])
     .query::<GraphqlParameters>()
     .with("query", "{ jobs { id name schedule status nextRun } }")
     .answers_text("text/html", "The page.")
