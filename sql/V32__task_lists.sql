@@ -89,7 +89,8 @@ end
 $$;
 
 -- Walks a way from one end: up to p_limit keys after the first p_offset. `status within lanes` looks at p_most entries at most and answers NULL where
--- it then has not found enough: it was mistaken about how tasks are spread.
+-- it then has not found enough: it was mistaken about how tasks are spread. The settings must not surround a look at the counters: its plans are kept
+-- for the session, and without nested loops they would be others.
 create function millrace.walk_tasks(p_way text, p_status text, p_lanes int[], p_upward boolean, p_before bigint, p_offset bigint, p_limit bigint, p_most bigint)
 returns bigint[]
 language plpgsql stable

@@ -248,7 +248,7 @@ async fn pages_touch_little_at_any_size() {
         ("null, 'none', null, null, null, 50, 0", 900),
         // As far from both ends as can be: keys alone, out of an index.
         ("null, null, null, null, null, 50, 50000", 900),
-        ("null, 't1', null, null, null, 50, 5000", 3000),
+        ("null, 't1', null, null, null, 50, 5000", 6000),
     ];
     let mut before = Vec::new();
     for jobs in [20_000, 80_000] {

@@ -375,7 +375,8 @@ impl Operation {
             responses[status.to_string()] = refusal::response(self.form, *status, codes);
         }
         if let Some((status, told)) = self.told {
-            let schema = &mut responses[status.to_string()]["content"]["application/json"]["schema"];
+            let schema =
+                &mut responses[status.to_string()]["content"]["application/json"]["schema"];
             *schema = json!({ "oneOf": [schemas.answer(told), schema.take()] });
         }
         responses
