@@ -100,6 +100,13 @@ pub struct Statements {
     pub failed: Option<Problem>,
 }
 
+impl Statements {
+    /// Whether there was none, so that none has checked a stored key.
+    pub fn are_none(&self) -> bool {
+        !self.admitted && self.failed.is_none()
+    }
+}
+
 /// Whoever answers the resolvers of one operation.
 pub struct Driver {
     calls: mpsc::UnboundedReceiver<Call>,

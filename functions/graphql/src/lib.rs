@@ -111,11 +111,15 @@ async fn answer(
     accepted: Accepted,
 ) -> Result<Response<Body>, Problem> {
     if operation.kind == OperationType::Subscription {
-        return sse::many(operation.follow(), sse::Times::read().await?).await;
+        let times = sse::Times::read().await?;
+        let (response, statements) = sse::many(operation.follow(), times).await?;
+        if statements.are_none() {
+            admit(reader).await?;
+        }
+        return Ok(response);
     }
     let (outcome, statements) = operation.execute().await?;
-    if !statements.admitted && statements.failed.is_none() {
-        // No statement was made, so none has checked a stored key.
+    if statements.are_none() {
         let forbidden = admit(reader).await?;
         if let (Some(refusal), Some(_)) = (forbidden, &outcome.data) {
             return Err(refusal.problem());

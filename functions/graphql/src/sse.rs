@@ -56,20 +56,25 @@ pub fn one(outcome: &Outcome) -> http::Response<Body> {
     events(stream::once(async { frame }).boxed_local())
 }
 
-/// The results of a subscription. The first is there before the head goes out, so that nobody is let in who should not be.
+/// The results of a subscription, and what came of its first statements: the first result is there before the head goes out, so that nobody is
+/// let in who should not be.
 ///
 /// # Errors
 /// As [`crate::operation::Operation::execute`].
-pub async fn many(following: Following, times: Times) -> Result<http::Response<Body>, Problem> {
+pub async fn many(
+    following: Following,
+    times: Times,
+) -> Result<(http::Response<Body>, Statements), Problem> {
     let mut live = Live::new(following, times);
     let first = live.response().await;
-    live.statements.take().fail_as_a_whole()?;
+    let mut statements = live.statements.take();
+    statements.fail_as_a_whole()?;
     live.ready = Some(live.text(first));
     let chunks = stream::unfold(live, async |mut live: Live| {
         let text = live.next().await?;
         Some((Ok(Frame::data(Bytes::from(text))), live))
     });
-    Ok(events(chunks.boxed_local()))
+    Ok((events(chunks.boxed_local()), statements))
 }
 
 fn next(outcome: &Outcome) -> String {

@@ -261,6 +261,16 @@ async fn what_cannot_be_followed_is_told() {
             401,
             "UNAUTHENTICATED",
         ),
+        (
+            events(
+                app.api
+                    .bare(Method::POST, PATH)
+                    .bearer_auth(format!("mr_{}", "0".repeat(64)))
+                    .json(&json!({"query": "subscription { nothing }"})),
+            ),
+            401,
+            "UNAUTHENTICATED",
+        ),
     ] {
         let (shown, body) = refused(request).await;
         assert_eq!(
