@@ -334,7 +334,15 @@ fn needed_by(component: &str) -> (Vec<&'static str>, BTreeSet<String>) {
         false => &[],
     };
     // They enqueue, and wake the channels that have something due then.
-    let enqueues = ["assign", "cron-enqueue", "dlq-retry", "graphql", "rpc", "tasks"].contains(&component);
+    let enqueues = [
+        "assign",
+        "cron-enqueue",
+        "dlq-retry",
+        "graphql",
+        "rpc",
+        "tasks",
+    ]
+    .contains(&component);
     if enqueues {
         hosts.push("{{ wake_host }}");
     }
