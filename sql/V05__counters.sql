@@ -69,7 +69,7 @@ $$;
 -- remove them while somebody holds an old snapshot. So a fold remembers its snapshot, and this looks only at what that could not
 -- see: transactions that began later, those that ran at the time, and the fold's own, which may have gone on after it.
 create function millrace.unfolded(p_queue_id int) returns table (place tid, lane_id int, kind text, bucket smallint, n bigint, seconds double precision, was text, became text)
-language plpgsql stable
+language plpgsql stable rows 100
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 declare
@@ -131,6 +131,30 @@ begin
 end
 $$;
 
+-- The queues that have tallies which no fold has counted yet, or the one that is named, whether it has or not. A probe or two of an index for each
+-- queue are a fraction of what unfolded() costs where it finds nothing.
+create function millrace.unfolded_queues(p_queue_id int default null) returns setof int
+language plpgsql stable rows 10
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_next constant xid8 := pg_snapshot_xmax(pg_current_snapshot());
+begin
+  if p_queue_id is not null then
+    return next p_queue_id;
+    return;
+  end if;
+  return query
+    select c.queue_id
+      from (select i.queue_id, i.folded_by, case when pg_snapshot_xmax(i.folded) <= v_next then i.folded else '1:1:' end as seen
+              from millrace.queue_clock i offset 0) as c
+     where exists (select from millrace.tally t where t.queue_id = c.queue_id and t.xid >= pg_snapshot_xmax(c.seen))
+        or exists (select from millrace.tally t where t.queue_id = c.queue_id and t.xid = c.folded_by)
+        or exists (select from pg_snapshot_xip(c.seen) as r (xid)
+                    cross join lateral (select from millrace.tally i where i.queue_id = c.queue_id and i.xid = r.xid limit 1) as t);
+end
+$$;
+
 -- All counters, or those of one queue, with what is not folded yet.
 create function millrace.counts(p_queue_id int default null)
 returns table (queue_id int, kind text, bucket smallint, n bigint, seconds double precision)
@@ -140,21 +164,22 @@ as $$
     from (select k.* from millrace.counter k where p_queue_id is null or k.queue_id = p_queue_id
           union all
           select q.id, u.kind, u.bucket, u.n, u.seconds
-            from millrace.queue q
-           cross join lateral millrace.unfolded(q.id) as u
-           where p_queue_id is null or q.id = p_queue_id) as c
+            from millrace.unfolded_queues(p_queue_id) as q (id)
+           cross join lateral millrace.unfolded(q.id) as u) as c
    group by c.queue_id, c.kind, c.bucket
 $$;
 
--- How many jobs of each lane have each status of a task now. A job counts in its own lane, also while it lies in the one beside it.
-create function millrace.lane_counts() returns table (lane_id int, status text, n bigint)
+-- How many jobs of each lane, or of each of one queue's, have each status of a task now. A job counts in its own lane, also while it lies in the one
+-- beside it.
+create function millrace.lane_counts(p_queue_id int default null) returns table (lane_id int, status text, n bigint)
 language sql stable
 as $$
   select c.lane_id, c.status, sum(c.n)::bigint
     from (select k.* from millrace.lane_counter k
+           where p_queue_id is null or k.lane_id in (select l.id from millrace.lane l where l.queue_id = p_queue_id)
           union all
           select u.lane_id, m.status, m.n
-            from millrace.queue q
+            from millrace.unfolded_queues(p_queue_id) as q (id)
            cross join lateral millrace.unfolded(q.id) as u
            cross join lateral (values (u.became, u.n), (u.was, -u.n)) as m (status, n)
            where m.status is not null) as c

@@ -36,7 +36,7 @@ begin
       code := 'not_lease_owner'; message := 'the lease belongs to another worker';
     elsif v_lease.expires_at <= millrace.clock() then
       code := 'lease_expired'; message := 'the lease has expired';
-    else -- it was taken, or extended, between the two looks
+    else -- it was taken or extended between the two looks, or somebody has locked it
       code := 'try_again'; message := 'the job changed hands at this moment';
     end if;
     return;
@@ -203,7 +203,9 @@ comment on function millrace.report is 'Ends an attempt: succeeded, or failed wi
 
 -- Takes an array of {job_id, lease_id}, leases that p_worker holds, and moves the end of each to p_lease from now, or by the length that the
 -- job or else its queue has. Answers each by its place (from 1): `expires_at` is when it ends now; a lease that is lost has the code and the
--- message that a report about it would be refused with, and stays lost. To name one twice does no harm.
+-- message that a report about it would be refused with, and stays lost. To name one twice does no harm. Nothing is waited for: who has locked a lease
+-- may himself wait for long, as a cancel does for the slot of a concurrency key, and the others would run out meanwhile. Such a one is not extended and
+-- has the code `try_again`.
 create function millrace.extend_many(p_worker text, p_leases jsonb, p_lease interval default null)
 returns table (ord bigint, expires_at timestamptz, code text, message text)
 language plpgsql
@@ -221,7 +223,7 @@ begin
     perform millrace.refuse(400, 'invalid_request', 'lease is not from 1 second to 1 day');
   end if;
   perform pg_current_xact_id(); -- before the clock is read: see millrace.queue_clock
-  v_now := millrace.clock();
+  v_now := millrace.clock(); -- true until the end, since there is no wait
   with told as materialized (
     select e.job_id, e.lease_id, coalesce(p_lease, j.lease, q.lease) as length
       from (select * from jsonb_to_recordset(p_leases) as s (job_id bigint, lease_id bigint)
@@ -230,7 +232,7 @@ begin
            select i.job_id, i.lease_id, i.queue_id from millrace.lease i
             where i.job_id = l.job_id and i.lease_id = l.lease_id and i.worker = p_worker and i.expires_at > v_now
             limit 1
-              for update) as e
+              for update skip locked) as e
      cross join lateral (select i.lease from millrace.job i where i.id = e.job_id limit 1) as j
      cross join lateral (select i.lease from millrace.queue i where i.id = e.queue_id limit 1) as q
   ), kept as (

@@ -162,12 +162,14 @@ begin
 end
 $$;
 
--- {workerId, leaseSeconds, leases: [{id, leaseId}]} -> {lost: [id]}: each lease ends so many seconds from now; one that is lost stays lost.
+-- {workerId, leaseSeconds, leases: [{id, leaseId}]} -> {lost: [id], busy: [id]}: each lease ends so many seconds from now; one that is lost stays lost,
+-- and one that somebody has locked at this moment is not extended.
 create function millrace_api.channel_extend(jsonb) returns jsonb
 language sql security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  select jsonb_build_object('lost', coalesce(jsonb_agg(l.lease -> 'id' order by l.ord) filter (where e.code is not null), '[]'))
+  select jsonb_build_object('lost', coalesce(jsonb_agg(l.lease -> 'id' order by l.ord) filter (where e.code <> 'try_again'), '[]'),
+                            'busy', coalesce(jsonb_agg(l.lease -> 'id' order by l.ord) filter (where e.code = 'try_again'), '[]'))
     from millrace.extend_many($1 ->> 'workerId', millrace.core_leases($1 -> 'leases'), make_interval(secs => ($1 ->> 'leaseSeconds')::int)) as e
     join jsonb_array_elements($1 -> 'leases') with ordinality as l (lease, ord) on l.ord = e.ord
 $$;

@@ -195,7 +195,8 @@ end
 $$;
 
 -- {status?, type?, priority?, queue?, limit?, offset?, before?, without?} -> {tasks, total, limit, offset}, newest first. `before` is the id of the last
--- task that was read: a page found by it stays where it is while tasks arrive. A page is never short of what fits the filters: more than 8 MiB are refused.
+-- task that was read: a page found by it stays where it is while tasks arrive. A page is never short of the limit that it answers, and of at most 8 MiB:
+-- where the request names a limit that is too many for that, it is refused; where it names none, the limit is as many as that holds.
 create function millrace_api.task_list(jsonb) returns jsonb
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp set timezone = 'UTC' set jit = off set enable_seqscan = off set plan_cache_mode = force_generic_plan
@@ -216,11 +217,15 @@ begin
   foreach v_key in array v_page.keys loop
     select * into v_job from millrace.job j where j.id = v_key;
     v_task := millrace.task_json(v_job, v_without);
-    v_tasks := v_tasks || v_task;
     v_size := v_size + octet_length(v_task::text);
-    if v_size > 8388608 and v_asked.page_limit > 1 then
-      perform millrace.refuse_field('limit', format('is too large here: the first %s of these tasks are more than 8 MiB together', cardinality(v_tasks)));
+    if v_size > 8388608 and cardinality(v_tasks) > 0 then
+      if $1 ->> 'limit' is not null then
+        perform millrace.refuse_field('limit', format('is too large here: the first %s of these tasks are more than 8 MiB together', cardinality(v_tasks) + 1));
+      end if;
+      v_asked.page_limit := cardinality(v_tasks);
+      exit;
     end if;
+    v_tasks := v_tasks || v_task;
   end loop;
   return jsonb_build_object('tasks', to_jsonb(v_tasks), 'total', v_page.total, 'limit', v_asked.page_limit, 'offset', v_asked.page_offset);
 end
@@ -337,7 +342,7 @@ as $$
                   end as message,
                   jsonb_strip_nulls(jsonb_build_object(
                     'attempt', e.p -> 'attempt', 'attempts', e.p -> 'attempts', 'worker', e.worker, 'leaseId', e.p -> 'lease_id', 'waited', e.p -> 'waited',
-                    'ran', e.p -> 'ran', 'runAt', e.p -> 'run_at', 'errorCode', e.p -> 'error_code', 'from', millrace.task_status(e.came_from, 0, false),
+                    'ran', e.p -> 'ran', 'runAt', e.p -> 'run_at', 'errorCode', e.p -> 'error_code', 'from', millrace.task_status(nullif(e.came_from, 'queued'), 0, false),
                     'taskId', e.replay, 'retryOf', e.replay_of, 'traceparent', e.p -> 'traceparent')) as metadata) as l
 $$;
 

@@ -1,15 +1,18 @@
 -- The jobs of the REST and GraphQL face, which are the core's schedules. Their name is the slug, their id the decimal text of the key.
 
--- One schedule as this face shows it. It ran last when it last made a task; it has no next run while it is paused, or where none is due any more.
-create function millrace.schedule_json(p_schedule millrace.schedule) returns jsonb
+-- One schedule as this face shows it, without the fields named, which are not read. It ran last when it last made a task; it has no next run while it is
+-- paused, or where none is due any more.
+create function millrace.schedule_json(p_schedule millrace.schedule, p_without text[] default '{}') returns jsonb
 language sql stable
 as $$
-  select jsonb_build_object(
-           'id', p_schedule.id::text, 'name', p_schedule.slug, 'type', p_schedule.type, 'schedule', p_schedule.expression, 'payload', p_schedule.payload,
+  select (jsonb_build_object(
+           'id', p_schedule.id::text, 'name', p_schedule.slug, 'type', p_schedule.type, 'schedule', p_schedule.expression,
+           'payload', case when 'payload' <> all (p_without) then p_schedule.payload end,
            'status', case when p_schedule.paused_at is not null then 'paused' when p_schedule.last_error is not null then 'failed' else 'active' end,
            'createdAt', p_schedule.created_at, 'updatedAt', p_schedule.updated_at, 'queue', p_schedule.queue, 'timeZone', p_schedule.time_zone,
            'nextRun', nullif(p_schedule.next_run_at, 'infinity'))
-         || case when p_schedule.last_enqueued_at is null then '{}' else jsonb_build_object('lastRun', p_schedule.last_enqueued_at) end
+         || case when p_schedule.last_enqueued_at is null then '{}' else jsonb_build_object('lastRun', p_schedule.last_enqueued_at) end)
+         - p_without
 $$;
 
 create function millrace.refuse_unknown_schedule(p_id text) returns void
@@ -83,7 +86,7 @@ begin
   perform millrace.check_named_schedule($1);
   begin
     v_id := millrace.create_schedule(
-      slug => $1 ->> 'name', expression => $1 ->> 'schedule', queue => $1 ->> 'queue', type => $1 ->> 'type', payload => $1 -> 'payload',
+      slug => $1 ->> 'name', expression => $1 ->> 'schedule', queue => $1 ->> 'queue', type => $1 ->> 'type', payload => nullif($1 -> 'payload', 'null'),
       time_zone => $1 ->> 'timeZone', priority => ($1 ->> 'priority')::numeric::int, max_attempts => ($1 ->> 'maxAttempts')::numeric::int);
   exception
     when sqlstate 'PT409' then
@@ -97,12 +100,13 @@ begin
 end
 $$;
 
--- {limit?, offset?} -> [the job, …], newest first; all of them where no limit is given. More than 8 MiB are refused, so that none is left out unsaid.
+-- {limit?, offset?, without?} -> [the job, …], newest first; all of them where no limit is given. More than 8 MiB are refused, so that none is left out unsaid.
 create function millrace_api.schedule_list(jsonb) returns jsonb
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp set timezone = 'UTC' set jit = off
 as $$
 declare
+  v_without  constant text[] := millrace.task_without($1);
   v_limit    constant int := case when $1 ->> 'limit' is not null then millrace.page_size($1, 1000, 1000) end;
   v_schedule millrace.schedule;
   v_job      jsonb;
@@ -110,24 +114,25 @@ declare
   v_size     bigint := 0;
 begin
   for v_schedule in select * from millrace.schedule s order by s.id desc limit v_limit offset millrace.page_offset($1) loop
-    v_job := millrace.schedule_json(v_schedule);
+    v_job := millrace.schedule_json(v_schedule, v_without);
     v_jobs := v_jobs || v_job;
     v_size := v_size + octet_length(v_job::text);
     if v_size > 8388608 and cardinality(v_jobs) > 1 then
-      perform millrace.refuse_field('limit', format('must be less than %s here: so many of these jobs are more than 8 MiB together', cardinality(v_jobs)));
+      perform millrace.refuse_field('limit', format(case when v_limit is null then 'is needed here, of less than %1$s' else 'must be less than %1$s here' end
+                                                    || ': the first %1$s of these jobs are more than 8 MiB together; ask for fewer with limit', cardinality(v_jobs)));
     end if;
   end loop;
   return to_jsonb(v_jobs);
 end
 $$;
 
--- {jobId} -> the job
+-- {jobId, without?} -> the job
 create function millrace_api.schedule_get(jsonb) returns jsonb
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp set timezone = 'UTC' set jit = off
 as $$
 begin
-  return millrace.schedule_json(millrace.named_schedule($1));
+  return millrace.schedule_json(millrace.named_schedule($1), millrace.task_without($1));
 end
 $$;
 

@@ -23,6 +23,11 @@ exception
       raise;
     end if;
     get stacked diagnostics v_code = pg_exception_hint, v_message = message_text, v_detail = pg_exception_detail;
+    if p_call ->> 'function' = 'schedule_list' and v_detail = 'limit' then -- which /graphql has not
+      v_code := 'answer_too_large';
+      v_message := 'these jobs are more than 8 MiB together: ask for them without payload, and for the payload of one job at a time';
+      v_detail := null;
+    end if;
     return jsonb_build_object('error', jsonb_strip_nulls(jsonb_build_object(
              'status', substr(sqlstate, 3)::int, 'code', v_code, 'message', v_message, 'detail', nullif(v_detail, ''))));
 end

@@ -6,8 +6,12 @@
 //! page under a name of its own that resolves here, DNS rebinding, still sends that name), and if they come from a page at all it is one of this
 //! server's own (`Origin`, which browsers send with every `POST`, every WebSocket handshake and whatever a page could read the answer of;
 //! `Sec-Fetch-Site` for the rest: pictures, scripts, links). Pages of other ports of this machine are strangers too, and so are documents that this server
-//! itself serves in a sandbox. What a proxy or a tunnel forwards gets none: it comes from this machine, but on whose behalf? (In a browser too old
-//! for `Sec-Fetch-Site` a stranger's page can have `GET` requests sent that it does not see the answers of.)
+//! itself serves in a sandbox. (In a browser too old for `Sec-Fetch-Site` a stranger's page can have `GET` requests sent that it does not see the answers of.)
+//!
+//! What bears the mark of a proxy gets none either, since nobody knows on whose behalf it comes: one of the headers that proxies add, or HTTP/1.0, which
+//! nginx speaks to what is behind it unless told otherwise. More can't be known. A proxy that adds no header and names this server as its target (the
+//! development servers of Vite and webpack, a tunnel such as `ssh -R`), and a container or virtual machine whose network ends on this machine's loopback
+//! (`host.docker.internal`, 10.0.2.2), look like programs of this machine: whoever comes through them acts with the key as well.
 //!
 //! A request that shows credentials, be they wrong, is left as it is. So what the application calls of its own with a key of a narrow scope keeps
 //! that scope, and where a path asks for no credentials, those that it is given mean nothing.
@@ -18,7 +22,7 @@ use anyhow::{Context, Result, ensure};
 use http::header::{FORWARDED, HOST, ORIGIN, VIA};
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 /// The port of `http://` where none is named.
 const HTTP_PORT: u16 = 80;
@@ -68,6 +72,9 @@ impl LocalPass {
         }
         if head.headers.keys().any(is_forwarders) {
             return Err("it was forwarded");
+        }
+        if head.version < Version::HTTP_11 {
+            return Err("it is below HTTP/1.1, as a proxy's may be");
         }
         let host = own_host(head, port).ok_or("its host is no loopback name with our port")?;
         let origin = format!("http://{host}");
@@ -144,8 +151,12 @@ mod tests {
 
     /// Whether a request with this target and these headers, from this client, is given the pass by a server on port 3000.
     fn passes(target: &str, headers: &[(&str, &str)], client: &str) -> bool {
+        passes_in(Version::HTTP_11, target, headers, client)
+    }
+
+    fn passes_in(version: Version, target: &str, headers: &[(&str, &str)], client: &str) -> bool {
         let pass = LocalPass::new("x-api-key", "k", &["x-api-key", "authorization"]).unwrap();
-        let mut request = http::Request::builder().uri(target);
+        let mut request = http::Request::builder().version(version).uri(target);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -262,6 +273,20 @@ mod tests {
             &[("host", "localhost:3000")],
             "192.168.0.7:50000"
         ));
+    }
+
+    #[test]
+    fn versions_below_1_1_get_none() {
+        let host = [("host", "127.0.0.1:3000")];
+        for (version, is_given) in [
+            (Version::HTTP_09, false),
+            (Version::HTTP_10, false),
+            (Version::HTTP_11, true),
+            (Version::HTTP_2, true),
+        ] {
+            let given = passes_in(version, "/x", &host, "127.0.0.1:50000");
+            assert_eq!(given, is_given, "{version:?}");
+        }
     }
 
     #[test]

@@ -403,7 +403,7 @@ impl Exports {
     fn greet(&self, exports: &str) {
         let open = match self.open {
             true => {
-                "\n  open      to all programs of this machine: without credentials they act with the API key"
+                "\n  open      to programs of this machine, and to proxies, containers and VMs that reach its loopback: without credentials they act with the API key"
             }
             false => "",
         };

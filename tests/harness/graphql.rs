@@ -91,7 +91,18 @@ impl Answer {
 
     /// Fails unless the request as a whole was refused in this face's form, for this reason.
     pub fn assert_graphql_refused(&self, status: u16, reason: &str) {
-        assert_eq!(self.error_codes().len(), 1, "{}", self.text);
+        let code = match status {
+            401 => "UNAUTHENTICATED",
+            403 => "FORBIDDEN",
+            404 => "NOT_FOUND",
+            405 => "METHOD_NOT_ALLOWED",
+            406 => "NOT_ACCEPTABLE",
+            413 => "PAYLOAD_TOO_LARGE",
+            415 => "UNSUPPORTED_MEDIA_TYPE",
+            503 => "SERVICE_UNAVAILABLE",
+            _ => "BAD_REQUEST",
+        };
+        assert_eq!(self.error_codes(), [code], "{}", self.text);
         let shown = &self.json()["errors"][0]["extensions"]["reason"];
         assert_eq!(
             (self.status, shown),

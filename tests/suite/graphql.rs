@@ -1,7 +1,9 @@
 //! `/graphql`: the schema, its limits, GraphQL over HTTP, and the subscription.
 
 mod access;
+mod execution;
 mod limits;
+mod memory;
 mod protocol;
 mod subscription;
 mod values;

@@ -41,6 +41,8 @@ async fn other_methods_are_refused() {
     for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS] {
         let answer = app.api.send(app.api.bare(method, PATH)).await;
         answer.assert_refused(405, "method_not_allowed");
-        assert_eq!(answer.header("allow"), "GET");
+        assert_eq!(answer.header("allow"), "GET, HEAD");
     }
+    let head = app.api.send(app.api.bare(Method::HEAD, PATH)).await;
+    assert_eq!((head.status, head.text.as_str()), (200, ""));
 }

@@ -213,6 +213,52 @@ async fn an_extension_gives_time_and_never_takes_it() {
 }
 
 #[tokio::test]
+async fn an_extension_waits_for_nobody_and_calls_nothing_lost_that_may_not_be() {
+    let database = fresh().await;
+    let jobs = json!([{ "queue": "q", "type": "t" }, { "queue": "q", "type": "t" }]);
+    queue::enqueue_many(database.client(), &jobs)
+        .await
+        .expect("an enqueue");
+    let held = queue::claim(database.client(), "q", "ann", 2).await;
+    let somebody = database.connect().await;
+    let lock = format!(
+        "begin; select from millrace.lease where job_id = {} for update",
+        held[0].job_id
+    );
+    somebody.batch_execute(&lock).await.expect("the lease");
+    database.run("set lock_timeout = '1s'").await; // a wait would be an error
+    database.set_clock_ahead(20.0).await;
+
+    let extend = async |lease: &queue::Claimed| {
+        let sql = "select millrace.extend_lease($1, $2, 'ann')";
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
+            [&lease.job_id, &lease.lease_id];
+        let extended = database.client().query_one(sql, &parameters).await;
+        extended.map(drop).map_err(|error| refusal(&error))
+    };
+    let busy = ("PT503".to_owned(), "try_again".to_owned());
+    assert_eq!(extend(&held[0]).await, Err(busy));
+    assert_eq!(extend(&held[1]).await, Ok(()));
+    let extended = async || -> serde_json::Value {
+        let sql = "select millrace_api.channel_extend(jsonb_build_object('workerId', 'ann', 'leaseSeconds', 30, 'leases',
+                     (select jsonb_agg(jsonb_build_object('id', millrace.job_uuid(job_id), 'leaseId', lease_id)) from millrace.lease)))";
+        database.one(sql, &[]).await.get(0)
+    };
+    let id: String = database
+        .one("select millrace.job_uuid($1)::text", &[&held[0].job_id])
+        .await
+        .get(0);
+    let (nobody, one) = (json!([]), json!([id]));
+    assert_eq!(extended().await, json!({ "lost": nobody, "busy": one }));
+    database.set_clock_ahead(31.0).await;
+    assert_eq!(extended().await, json!({ "lost": one, "busy": nobody }));
+    somebody.batch_execute("rollback").await.expect("its end");
+    let expired = ("PT409".to_owned(), "lease_expired".to_owned());
+    assert_eq!(extend(&held[0]).await, Err(expired));
+    assert_eq!(extend(&held[1]).await, Ok(()));
+}
+
+#[tokio::test]
 async fn lease_lengths_come_from_the_claim_then_the_job_then_the_queue() {
     let database = fresh().await;
     database.stop_clock_at("2030-01-07 12:00:00+00").await;

@@ -6,7 +6,7 @@ use millrace_tests::app::{host, manifest, options};
 use millrace_tests::program::{command, run};
 use millrace_tests::scratch::Scratch;
 use millrace_tests::up::{api, export, share_compiled, up, up_with};
-use reqwest::Method;
+use reqwest::{Method, Version};
 
 /// A route whose answer without credentials is 401.
 const GUARDED: &str = "/api/collab/workers/active";
@@ -85,6 +85,11 @@ async fn up_open_lets_this_machines_programs_in_and_no_strangers_page() {
         assert_eq!(answer.status, status, "{headers:?}: {}", answer.text);
         asked += 1;
     }
+    // As nginx forwards, unless told otherwise.
+    let api = api(&said);
+    let old = api.bare(Method::GET, GUARDED).version(Version::HTTP_10);
+    let answer = api.send(old).await;
+    answer.assert_refused(401, "missing_credentials");
     println!("{asked} requests without the key to an open application");
 
     // A key of narrow scopes keeps them.

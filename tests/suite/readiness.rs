@@ -31,6 +31,19 @@ async fn readiness(app: &App) -> (u16, Value) {
     (answer.status, answer.json())
 }
 
+/// The first readiness of which `holds` is true: what was found before is kept for a second.
+async fn readiness_soon(app: &App, holds: impl Fn(&Value) -> bool) -> (u16, Value) {
+    eventually("a readiness that was found later", async || {
+        let found = readiness(app).await;
+        holds(&found.1).then_some(found)
+    })
+    .await
+}
+
+async fn is_ready_soon(app: &App) {
+    readiness_soon(app, |body| body["status"] == "ready").await;
+}
+
 /// The number of the newest migration, by the folder that they lie in.
 fn newest_migration() -> i32 {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../sql");
@@ -155,6 +168,61 @@ async fn whoever_asks_again_and_again_is_told_what_was_found_a_moment_ago() {
 }
 
 #[tokio::test]
+async fn while_one_request_asks_others_are_told_what_was_found_before() {
+    let app = App::start().await;
+    for (path, table) in [
+        ("/health", "millrace.queue"),
+        ("/health/ready", "millrace.migration"),
+    ] {
+        let before = get(&app, path).await.ok();
+        let client = app.database.connect().await;
+        let lock = format!("begin; lock table {table} in access exclusive mode");
+        client.batch_execute(&lock).await.expect("a lock");
+        // Sooner or later one of these asks, and is stuck.
+        let probing = eventually("the others' answers", async || {
+            get(&app, path).await;
+            None::<()>
+        });
+        let others = async {
+            eventually("a statement that waits", async || {
+                (statements_that_wait(&app).await == 1).then_some(())
+            })
+            .await;
+            for _ in 0..10 {
+                assert_eq!(get(&app, path).await.ok(), before, "{path}");
+            }
+            assert_eq!(statements_that_wait(&app).await, 1, "{path}");
+        };
+        tokio::select! {
+            () = probing => {}
+            () = others => {}
+        }
+        client.batch_execute("rollback").await.expect("an end");
+    }
+}
+
+async fn statements_that_wait(app: &App) -> i64 {
+    let sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    app.database.one(sql, &[]).await.get(0)
+}
+
+#[tokio::test]
+async fn head_tells_the_same_without_the_body() {
+    let app = App::start().await;
+    app.database.stop_clock_at("2030-01-07 12:00:00+00").await;
+    for base in ["/health", "/api/health"] {
+        for route in ["", "/live", "/ready"] {
+            let path = format!("{base}{route}");
+            let head = app.api.send(app.api.bare(Method::HEAD, &path)).await;
+            assert_eq!((head.status, head.text.as_str()), (200, ""), "{path}");
+            assert_eq!(head.header("content-type"), "application/json", "{path}");
+            let length = get(&app, &path).await.text.len().to_string();
+            assert_eq!(head.header("content-length"), length, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_thousand_queues_are_listed_and_all_are_counted() {
     let app = App::start().await;
     let own = get(&app, "/health").await.ok()["queueCount"].as_i64();
@@ -217,8 +285,8 @@ async fn refusals_have_the_form_of_this_face() {
         for method in [Method::POST, Method::PUT, Method::DELETE] {
             let answer = app.api.send(app.api.bare(method, path)).await;
             answer.assert_form();
-            assert_eq!((answer.status, answer.header("allow")), (405, "GET"));
-            let body = json!({"statusCode": 405, "message": "this route answers GET only", "error": "Method Not Allowed"});
+            assert_eq!((answer.status, answer.header("allow")), (405, "GET, HEAD"));
+            let body = json!({"statusCode": 405, "message": "this route answers GET, HEAD only", "error": "Method Not Allowed"});
             assert_eq!(answer.json(), body);
         }
     }
@@ -236,16 +304,16 @@ async fn a_database_that_lacks_migrations_is_not_ready_and_a_newer_one_is() {
 
     let delete = "delete from millrace.migration where version >= $1";
     app.database.all(delete, &[&newest]).await;
-    let (status, body) = readiness(&app).await;
+    let (status, body) = readiness_soon(&app, |body| body["status"] != "ready").await;
     assert_eq!((status, fault(&body, "migrations")), (503, "behind"));
     assert_eq!(body["checks"]["database"], json!({"ok": true}));
     assert_eq!(body["checks"]["migrations"]["applied"], newest - 1);
     assert_eq!(body["checks"]["migrations"]["expected"], newest);
 
     app.database.run("drop table millrace.migration").await;
-    let (status, body) = readiness(&app).await;
+    let without = |body: &Value| body["checks"]["migrations"]["applied"] == 0;
+    let (status, body) = readiness_soon(&app, without).await;
     assert_eq!((status, fault(&body, "migrations")), (503, "behind"));
-    assert_eq!(body["checks"]["migrations"]["applied"], 0);
 }
 
 #[tokio::test]
@@ -297,7 +365,7 @@ async fn a_statement_that_waits_for_a_lock_is_told_of_soon() {
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     assert_eq!((status, fault(&body, "database")), (503, "too_slow"));
     client.batch_execute("rollback").await.expect("an end");
-    assert_eq!(readiness(&app).await.0, 200);
+    is_ready_soon(&app).await;
 }
 
 #[tokio::test]
@@ -319,7 +387,7 @@ async fn a_database_that_goes_and_comes_back_is_told_of_by_all_but_live() {
 
     cluster.halt().expect("the server ends");
     for _ in 0..2 {
-        let (status, body) = readiness(&app).await;
+        let (status, body) = readiness_soon(&app, |body| body["status"] != "ready").await;
         assert_eq!((status, fault(&body, "database")), (503, "unavailable"));
         assert_eq!(fault(&body, "migrations"), "unknown");
         let figures = eventually("what was kept is too old", async || {
@@ -335,6 +403,9 @@ async fn a_database_that_goes_and_comes_back_is_told_of_by_all_but_live() {
     }
 
     cluster.restart().await.expect("the server is back");
-    assert_eq!(readiness(&app).await.0, 200);
-    assert_eq!(get(&app, "/health").await.status, 200);
+    is_ready_soon(&app).await;
+    eventually("figures of later", async || {
+        (get(&app, "/health").await.status == 200).then_some(())
+    })
+    .await;
 }

@@ -115,8 +115,15 @@ async fn lists_are_what_a_plain_query_says() {
     let wrong = database
         .all("select test.disagreements($1) limit 5", &[&LISTS])
         .await;
-    let wrong: Vec<String> = wrong.iter().map(|row| row.get(0)).collect();
-    println!("task lists: {LISTS} lists of {shown} compared");
+    let mut wrong: Vec<String> = wrong.iter().map(|row| row.get(0)).collect();
+    // As where there are many more: a walk through a status that goes a little way at first.
+    let walk = "millrace.walk_status(text, text, int[], millrace.task_sizes, bigint, bigint, bigint, bigint)";
+    database.rewrite_function(walk, ":= 1000", ":= 4").await;
+    let again = database
+        .all("select test.disagreements($1) limit 5", &[&LISTS])
+        .await;
+    wrong.extend(again.iter().map(|row| row.get::<_, String>(0)));
+    println!("task lists: twice {LISTS} lists of {shown} compared");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -159,6 +166,103 @@ async fn a_page_is_full_also_where_what_it_shows_is_all_old() {
     )
     .await;
     assert_eq!((keys.first(), keys.len(), total), (Some(&500), 50, 500));
+}
+
+/// Few that fit, all of them older than 20,000 that a walk from the new end would pass: those are retrying, or were cancelled.
+#[tokio::test]
+async fn few_behind_many_of_a_sibling_are_found_from_the_old_end() {
+    const MANY: i64 = 20_000;
+    let database = Database::fresh().await;
+    // All of one lane, so that no other way is better than to walk through the status.
+    database
+        .run(
+            "create function test_enqueue(v_count int, v_delay int) returns void language sql as $$
+               select millrace.enqueue_many((select jsonb_agg(jsonb_build_object('queue', 'q', 'type', 't', 'delay_seconds', v_delay)) from generate_series(1, v_count))) $$;
+             create function test_work(v_ok boolean) returns bigint language sql as $$
+               select count(*) from millrace.report_many((
+                 select jsonb_agg(jsonb_build_object('job_id', c.job_id, 'succeeded', v_ok, 'retry_after_seconds', case when not v_ok then 86400 end))
+                   from millrace.claim('q', 'w', 1000) as c)) $$;
+             select test_enqueue(199, 86400);
+             select test_enqueue(199, 0);
+             select test_work(true)",
+        )
+        .await;
+    database
+        .run(&format!(
+            "do $$ begin
+               for n in 1 .. {MANY} / 1000 loop
+                 perform test_enqueue(1000, 0);
+                 perform test_work(false);
+                 perform test_enqueue(1000, 0);
+                 perform millrace.cancel(r.job_id) from (select job_id from millrace.ready order by job_id desc limit 1000) as r;
+                 perform millrace.fold(id, '0') from millrace.queue;
+               end loop;
+             end $$"
+        ))
+        .await;
+    database.run("vacuum analyze").await;
+    let mut shown = Vec::new();
+    for (status, first) in [("pending", 199), ("completed", 398)] {
+        for (skip, size) in [(0, 50), (60, 50), (149, 50), (190, 9)] {
+            let list = format!("p_status => '{status}', p_limit => 50, p_offset => {skip}");
+            let (keys, total) = page(&database, &list).await;
+            let expected: Vec<i64> = (0..size).map(|n| first - skip - n).collect();
+            assert_eq!((keys, total), (expected, 199), "{list}");
+            let arguments = format!("'{status}', null, null, null, null, 50, {skip}");
+            shown.push(least(database.client(), &arguments).await);
+        }
+        let before = format!(
+            "p_status => '{status}', p_limit => 50, p_offset => 10, p_before => {}",
+            first - 20
+        );
+        let expected: Vec<i64> = (0..50).map(|n| first - 31 - n).collect();
+        assert_eq!(page(&database, &before).await, (expected, 199));
+    }
+    println!("plans: few behind {MANY} of a sibling touch {shown:?} pages");
+    // A walk through all of them touches 500 to 1,000.
+    assert!(shown.iter().all(|pages| *pages < 300), "{shown:?}");
+}
+
+/// Queues that have nothing to tell cost a list little, and one that names its queue nothing.
+#[tokio::test]
+async fn empty_queues_cost_a_total_little() {
+    let database = Database::fresh().await;
+    database
+        .run("do $$ begin for n in 1 .. 30 loop perform millrace.enqueue('q', 't'); perform millrace.enqueue('r', 't'); end loop; end $$")
+        .await;
+    let (all, one) = (
+        "select millrace.task_total(null, null, null, null)",
+        "select millrace.task_total(null, null, null, 'q')",
+    );
+    let mut touched = Vec::new();
+    for queues in [0, 500] {
+        database
+            .run(&format!(
+                "do $$ begin for n in 1 .. {queues} loop perform millrace.enqueue('empty' || n, 't'); end loop;
+                   perform millrace.cancel(job_id) from millrace.ready join millrace.lane l on l.id = lane_id join millrace.queue q on q.id = l.queue_id where q.name like 'empty%';
+                   perform millrace.fold(id, '0') from millrace.queue;
+                   perform millrace.enqueue('q', 't');
+                 end $$"
+            ))
+            .await;
+        for sql in [all, one] {
+            database.one(sql, &[]).await; // plans and catalogue, once
+            touched.push(buffers(database.client(), sql).await);
+        }
+    }
+    println!(
+        "totals beside 500 empty queues: {touched:?} pages, of all and of one queue, before and after"
+    );
+    assert!(
+        touched[2] < touched[0] + 500 * 3,
+        "a few probes for each: {touched:?}"
+    );
+    assert!(touched[3] < touched[1] + 100, "{touched:?}");
+    let total: i64 = database.one(one, &[]).await.get(0);
+    assert_eq!(total, 32);
+    let total: i64 = database.one(all, &[]).await.get(0);
+    assert_eq!(total, 562);
+    assert_eq!(untrue_counts(database.client()).await, [""; 0]);
 }
 
 async fn page(database: &Database, list: &str) -> (Vec<i64>, i64) {
@@ -210,16 +314,20 @@ async fn fill(database: &Database, jobs: i64) {
 
 /// The pages that a page of tasks touches, the least of three.
 async fn least(client: &Client, arguments: &str) -> i64 {
-    let sql = format!(
-        "explain (analyze, buffers, timing off, format json) select * from millrace.task_page({arguments})"
-    );
+    let sql = format!("select * from millrace.task_page({arguments})");
     let mut least = i64::MAX;
     for _ in 0..3 {
-        let plan: serde_json::Value = client.query_one(&sql, &[]).await.expect(&sql).get(0);
-        let pages = |name: &str| plan[0]["Plan"][name].as_i64().expect("a count of pages");
-        least = least.min(pages("Shared Hit Blocks") + pages("Shared Read Blocks"));
+        least = least.min(buffers(client, &sql).await);
     }
     least
+}
+
+/// The pages that a query touches.
+async fn buffers(client: &Client, sql: &str) -> i64 {
+    let sql = format!("explain (analyze, buffers, timing off, format json) {sql}");
+    let plan: serde_json::Value = client.query_one(&sql, &[]).await.expect(&sql).get(0);
+    let pages = |name: &str| plan[0]["Plan"][name].as_i64().expect("a count of pages");
+    pages("Shared Hit Blocks") + pages("Shared Read Blocks")
 }
 
 #[tokio::test]

@@ -212,7 +212,10 @@ async fn the_list_is_a_bare_array_of_all() {
     let large =
         "update millrace.schedule set payload = to_jsonb(repeat('x', 1000000)) where id <= 10";
     app.database.run(large).await;
-    app.api.get(JOBS).await.assert_gateway_invalid("limit");
+    let refused = app.api.get(JOBS).await;
+    refused.assert_gateway_invalid("limit");
+    let said = refused.gateway_refusal(400);
+    assert!(said.contains("ask for fewer with limit"), "{said}");
     let part = app.api.get(&format!("{JOBS}?limit=58")).await.ok();
     assert_eq!(part.as_array().map(Vec::len), Some(58));
 }

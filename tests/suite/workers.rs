@@ -370,6 +370,47 @@ async fn each_lost_lease_says_why() {
     );
 }
 
+/// A cancel that waits for a concurrency key has its job's lease locked for as long as an application's transaction lasts.
+#[tokio::test]
+async fn a_lease_that_somebody_has_locked_keeps_no_other_from_being_extended() {
+    let app = App::start().await;
+    let keyed = json!({"type": "t", "executorId": "e", "concurrencyKey": "k"});
+    let plain = json!({"type": "t", "executorId": "e"});
+    app.api.assign(json!({"tasks": [keyed, plain]})).await.ok();
+    let claim = json!({"executorId": "e", "workerId": "a", "limit": 2, "leaseSeconds": 60});
+    let jobs = app.api.claim(claim).await.ok()["jobs"].take();
+    let jobs = jobs.as_array().expect("jobs").clone();
+    let application = app.database.connect().await;
+    let hold = "begin; select millrace.enqueue('e', 't', concurrency_key => 'k')";
+    application.batch_execute(hold).await.expect("the key");
+
+    let canceller = app.database.connect().await;
+    let id = jobs[0]["id"].as_str();
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&id];
+    let cancel = canceller.query(
+        "select millrace.cancel(millrace.job_id($1::text::uuid))",
+        &parameters,
+    );
+    let (cancelled, ()) = tokio::join!(cancel, async {
+        app.database.lock_waiters(1).await;
+        app.database.set_clock_ahead(30.0).await;
+        let states = leases(&app, &naming(&jobs)).await;
+        assert_eq!(states[0]["code"], "try_again", "{states:?}");
+        assert_eq!(states[1]["held"], true, "{states:?}");
+        // Past the end that it had, the one that was locked is lost, and the other is held.
+        app.database.set_clock_ahead(61.0).await;
+        let states = leases(&app, &naming(&jobs)).await;
+        assert_eq!(states[0]["code"], "lease_expired", "{states:?}");
+        assert_eq!(states[1]["held"], true, "{states:?}");
+        let commit = application.batch_execute("commit").await;
+        commit.expect("the application's end");
+    });
+    cancelled.expect("the cancel");
+    let states = leases(&app, &naming(&jobs)).await;
+    assert_eq!(states[0]["code"], "cancelled");
+    assert_eq!(states[1]["held"], true);
+}
+
 #[tokio::test]
 async fn a_hundred_leases_are_one_heartbeat() {
     let app = App::start().await;

@@ -30,7 +30,7 @@ pub struct NewJob {
     r#type: Text<200>,
     /// A cron expression: minute, hour, day, month and weekday, with the second before them if there are six.
     schedule: Text<500>,
-    /// Of each of its tasks; `{}` if it is absent.
+    /// Of each of its tasks; `{}` if it is absent or null.
     #[serde(default, deserialize_with = "json::present")]
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<Json>,

@@ -42,7 +42,7 @@ pub struct NewTask(NewTaskDraft);
 struct NewTaskDraft {
     /// What kind of work it is, such as `email`.
     r#type: Text<200>,
-    /// Handed to the worker as it is; `{}` if it is absent.
+    /// Handed to the worker as it is; `{}` if it is absent or null.
     #[serde(default, deserialize_with = "json::present")]
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<Json>,
@@ -135,7 +135,7 @@ pub struct TaskFilter {
     /// Only of this queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     queue: Option<Text<200>>,
-    /// How many at most; 50 if it is absent.
+    /// How many at most. If it is absent 50, or as many of them as are 8 MiB together.
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<Int<1, 1000>>,
     /// How many of the newest to pass over; 0 if it is absent.
@@ -202,6 +202,7 @@ pub struct GatewayTasks {
     tasks: Vec<GatewayTask>,
     /// How many there are that fit, on this page or not.
     total: Int<0, { i64::MAX }>,
+    /// How many the page may hold; fewer than asked for only where the request named no limit and more would be over 8 MiB.
     limit: Int<1, 1000>,
     offset: Int<0, MAX_OFFSET>,
 }
@@ -253,7 +254,7 @@ pub struct TaskLogMetadata {
     run_at: Option<Instant>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error_code: Option<String>,
-    /// The status that it was in before a person changed it.
+    /// The status that it was in before a person changed it, but for pending and retrying, which a log does not tell apart.
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<TaskStatus>,
     /// The new task that a replay has made of it.

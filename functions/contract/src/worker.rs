@@ -91,7 +91,8 @@ pub enum LeaseState {
         lease_expires_at: Instant,
     },
     /// It is lost, and a report about the job will be refused for the same reason: `cancelled`, `lease_expired`, `not_lease_owner`,
-    /// `already_attempted`, `invalid_lease`, `job_not_found`. (`try_again`: it could not be told at this moment.)
+    /// `already_attempted`, `invalid_lease`, `job_not_found`. Or it was not extended and may not be lost, which the next heartbeat tells: `try_again`,
+    /// somebody is at the job at this moment, perhaps to cancel it.
     Lost {
         job_id: JobId,
         lease_id: LeaseId,

@@ -3,6 +3,8 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_graphql::Error;
@@ -43,7 +45,11 @@ type Answer = Result<String, Refusal>;
 
 /// Where resolvers ask.
 #[derive(Clone)]
-pub struct Line(mpsc::UnboundedSender<Call>);
+pub struct Line {
+    calls: mpsc::UnboundedSender<Call>,
+    /// Whether a change failed, so that none is made after it: the whole answer is null then, and would hide it.
+    is_broken: Arc<AtomicBool>,
+}
 
 impl Line {
     /// Asks with `request`, and waits for the answer.
@@ -51,6 +57,22 @@ impl Line {
     /// # Errors
     /// The refusal, with its code.
     pub async fn ask<T: DeserializeOwned>(
+        &self,
+        ask: Ask,
+        request: &impl Serialize,
+    ) -> Result<T, Error> {
+        let is_change = matches!(ask, Ask::Change(..));
+        if is_change && self.is_broken.load(Ordering::Relaxed) {
+            return Err(Refusal::not_executed().into_error());
+        }
+        let answer = self.answer(ask, request).await;
+        if is_change && answer.is_err() {
+            self.is_broken.store(true, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    async fn answer<T: DeserializeOwned>(
         &self,
         ask: Ask,
         request: &impl Serialize,
@@ -64,7 +86,7 @@ impl Line {
         };
         // Either fails only where the driver is gone, and then nobody waits for this any more.
         let gone = |()| Refusal::internal().into_error();
-        self.0.unbounded_send(call).map_err(|_| gone(()))?;
+        self.calls.unbounded_send(call).map_err(|_| gone(()))?;
         let text = answered.await.map_err(|_| gone(()))?;
         let text = text.map_err(Refusal::into_error)?;
         serde_json::from_str(&text).map_err(|error| {
@@ -125,7 +147,11 @@ impl Driver {
             reader,
             statements: Rc::default(),
         };
-        (driver, Line(line))
+        let line = Line {
+            calls: line,
+            is_broken: Arc::default(),
+        };
+        (driver, line)
     }
 
     /// What becomes of the statements.

@@ -96,10 +96,43 @@ fn number_length(text: &str) -> usize {
 }
 
 /// Whether a number is the same text once it was read.
-fn is_kept(number: &str) -> bool {
+pub fn is_kept(number: &str) -> bool {
     number
         .parse::<Number>()
         .is_ok_and(|read| read.to_string() == number)
+}
+
+/// How long a value is as JSON text, or about that.
+pub fn length(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Boolean(_) => 5,
+        Value::Number(_) => 20,
+        Value::String(text) => text.len() + 2,
+        Value::Enum(name) => name.len(),
+        Value::Binary(bytes) => bytes.len(),
+        Value::List(items) => items.iter().map(|item| length(item) + 1).sum::<usize>() + 2,
+        Value::Object(fields) => {
+            let fields = fields.iter();
+            let lengths = fields.map(|(name, value)| name.len() + length(value) + 4);
+            lengths.sum::<usize>() + 2
+        }
+    }
+}
+
+/// How much of the memory a value takes, or about that: of many small ones far more than their text.
+pub fn weight(value: &Value) -> usize {
+    /// Room for four fields is the least that a map has.
+    const MAP: usize = 500;
+    let own = size_of::<Value>();
+    match value {
+        Value::List(items) => own + items.iter().map(weight).sum::<usize>(),
+        Value::Object(fields) => {
+            let fields = fields.iter();
+            let weights = fields.map(|(name, value)| 2 * own + name.len() + weight(value));
+            own + MAP + weights.sum::<usize>()
+        }
+        plain => own + length(plain),
+    }
 }
 
 /// Makes the numbers again of the strings that stand for them.

@@ -1,12 +1,15 @@
 //! /graphql: tasks and jobs as a GraphQL schema, with an explorer page and a subscription.
 //!
-//! A request is read ([`protocol`]), its query bounded and parsed ([`document`], [`variables`]), and executed by the schema ([`operation`], [`schema`]),
-//! whose resolvers get what they need of the database in as few statements as there can be ([`driver`]).
+//! A request is read ([`protocol`]), its query bounded and parsed ([`literals`], [`document`]), its values held against their types ([`variables`]), its root
+//! collected ([`collect`]), and executed by the schema ([`operation`], [`schema`]), whose resolvers get what they need of the database in as few statements as there can be ([`driver`]).
 
+mod collect;
 mod document;
 mod driver;
 mod exact;
 mod explorer;
+mod literals;
+mod memory;
 mod operation;
 mod protocol;
 mod refusal;
@@ -72,10 +75,17 @@ async fn graphql(
             admit(&reader).await?;
             Ok(refused(&Outcome::refused(error), accepted))
         }
-        Ok(operation) => {
+        Ok(mut operation) => {
             let fit = fits(&operation, is_get, accepted);
             known(&reader, fit).await?;
-            answer(operation, &reader, accepted).await
+            let Some(outcome) = operation.fault.take() else {
+                return answer(operation, &reader, accepted).await;
+            };
+            admit(&reader).await?;
+            Ok(match operation.kind {
+                OperationType::Subscription => sse::one(&outcome),
+                _ => refused(&outcome, accepted),
+            })
         }
     }
 }
@@ -118,10 +128,12 @@ async fn answer(
         }
         return Ok(response);
     }
+    let is_query = operation.kind == OperationType::Query;
     let (outcome, statements) = operation.execute().await?;
     if statements.are_none() {
         let forbidden = admit(reader).await?;
-        if let (Some(refusal), Some(_)) = (forbidden, &outcome.data) {
+        // What a query says without a statement is of the schema, which is for those who may read. A mutation says nothing then.
+        if let (Some(refusal), true) = (forbidden, is_query) {
             return Err(refusal.problem());
         }
     }

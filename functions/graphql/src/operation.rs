@@ -5,20 +5,21 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 
 use async_graphql::indexmap::IndexMap;
-use async_graphql::parser::types::OperationType;
-use async_graphql::{Name, PathSegment, Request, Response, ServerError, Value};
-use futures::future::{Either, select};
+use async_graphql::parser::types::{OperationDefinition, OperationType, Selection};
+use async_graphql::{Name, PathSegment, Request, Response, ServerError, Value, Variables};
+use futures::future::{Either, FutureExt, select};
 use futures::stream::BoxStream;
 use http::{HeaderMap, StatusCode};
 use millrace_kit::{Problem, variable};
 
-use crate::document::{self, Limits};
+use crate::collect;
+use crate::document::{self, Document, Limits};
 use crate::driver::{Driver, Reader, Statements};
-use crate::exact;
 use crate::protocol::{Outcome, Params};
-use crate::refusal::{code, error};
+use crate::refusal::{Refusal, code, error};
 use crate::schema::{self, Means, Tasks};
 use crate::variables;
+use crate::{exact, literals};
 
 /// The variables that decide what may be asked.
 ///
@@ -51,24 +52,28 @@ pub async fn switch(name: &'static str) -> Result<bool, Problem> {
     }
 }
 
-/// The schema, made once in an instance. Where it may not be asked for, errors do not tell what there would be either.
+/// The schema that validates, made once in an instance. Where it may not be asked for, errors do not tell what there would be either.
 pub fn schema(limits: &Limits) -> &'static Tasks {
-    static OPEN: LazyLock<Tasks> = LazyLock::new(|| schema::build(true));
-    static CLOSED: LazyLock<Tasks> = LazyLock::new(|| schema::build(false));
+    static OPEN: LazyLock<Tasks> = LazyLock::new(|| schema::validating(true));
+    static CLOSED: LazyLock<Tasks> = LazyLock::new(|| schema::validating(false));
     match limits.introspection {
         true => &OPEN,
         false => &CLOSED,
     }
 }
 
+/// The schema that executes what has been validated.
+static EXECUTING: LazyLock<Tasks> = LazyLock::new(schema::executing);
+
 /// An operation that is ready to be executed.
 pub struct Operation {
-    schema: &'static Tasks,
     request: Request,
     /// The statements that it makes.
     driver: Driver,
     pub kind: OperationType,
     answers: Answers,
+    /// Why it must not be executed.
+    pub fault: Option<Outcome>,
 }
 
 /// What turns responses of the library into results: the keys of their root in order, each with the name of its field.
@@ -86,29 +91,78 @@ pub async fn prepare(
 ) -> Result<Result<Operation, ServerError>, Problem> {
     let queue = variable::get("tasks_queue").await?;
     let (driver, line) = Driver::new(headers, reader);
-    let request = request(params, limits, Means { line, queue });
-    Ok(request.map(|(request, kind, roots)| Operation {
-        schema: schema(limits),
-        request,
-        driver,
-        kind,
-        answers: Answers(roots),
+    let means = Means { line, queue };
+    Ok(read(params, limits).map(|(document, given)| {
+        let kind = document.kind;
+        let (request, answers, fault) = match checked(document, given, limits, means) {
+            Ok((request, answers)) => (request, answers, None),
+            Err(errors) => (
+                Request::new(""),
+                Answers(Vec::new()),
+                Some(Outcome {
+                    data: None,
+                    errors,
+                    status: None,
+                }),
+            ),
+        };
+        Operation {
+            request,
+            driver,
+            kind,
+            answers,
+            fault,
+        }
     }))
 }
 
-type Prepared = (Request, OperationType, Vec<(Name, Name)>);
-
-fn request(params: &Params, limits: &Limits, means: Means) -> Result<Prepared, ServerError> {
+fn read(params: &Params, limits: &Limits) -> Result<(Document, Variables), ServerError> {
     let given = params.variables.as_deref().unwrap_or("{}");
     let given = exact::variables(given)
         .map_err(|why| error(code::BAD_USER_INPUT, format!("variables: {why}"), None))?;
-    let document = document::read(&params.query, params.operation.as_deref(), &given, limits)?;
+    let text = literals::marked(&params.query)?;
+    let mut document = document::read(&text, params.operation.as_deref(), &given, limits)?;
+    literals::restore(&mut document.parsed);
     let (_, chosen) = document::choose(&document.parsed, document.name.as_deref())?;
     variables::check(chosen, &given)?;
-    let mut request = Request::new(String::new()).variables(given).data(means);
-    request.operation_name = document.name;
-    request.set_parsed_query(document.parsed);
-    Ok((request, document.kind, document.roots))
+    Ok((document, given))
+}
+
+/// A request that the library executes as the specification has it: valid, its root collected, and all values of their types. So whatever fails
+/// while it is executed is the matter of one field.
+fn checked(
+    document: Document,
+    given: Variables,
+    limits: &Limits,
+    means: Means,
+) -> Result<(Request, Answers), Vec<ServerError>> {
+    validate(&document, limits)?;
+    let name = document.name.as_deref();
+    let collected = collect::collect(document.parsed, name, &given).map_err(|error| vec![error])?;
+    let (_, operation) = document::choose(&collected, None).map_err(|error| vec![error])?;
+    variables::check_arguments(operation, &given).map_err(|error| vec![error])?;
+    let answers = Answers::of(operation);
+    let mut request = Request::new("").variables(given).data(means);
+    request = request.data(document.share);
+    request.set_parsed_query(collected);
+    Ok((request, answers))
+}
+
+/// Has the library validate a document as it came. Variables are not its matter: their values have been looked at.
+fn validate(document: &Document, limits: &Limits) -> Result<(), Vec<ServerError>> {
+    let mut request = Request::new("");
+    request.operation_name.clone_from(&document.name);
+    request.set_parsed_query(document.parsed.clone());
+    // It executes nothing, so it waits for nothing.
+    let response = schema(limits).execute(request).now_or_never();
+    let errors = response.map_or_else(
+        || vec![Refusal::internal().into_server_error()],
+        |response| response.errors,
+    );
+    match errors.is_empty() {
+        true => Ok(()),
+        false => Err(errors.into_iter().map(refused).collect()),
+    }
 }
 
 impl Operation {
@@ -118,7 +172,7 @@ impl Operation {
     /// Where none of its statements was answered, because nobody is let in with these credentials, or nobody is there.
     pub async fn execute(self) -> Result<(Outcome, Statements), Problem> {
         let statements = self.driver.statements();
-        let executing = Box::pin(self.schema.execute(self.request));
+        let executing = Box::pin(EXECUTING.execute(self.request));
         let response = match select(executing, Box::pin(self.driver.run())).await {
             Either::Left((response, _)) => response,
             Either::Right(((), executing)) => executing.await,
@@ -134,7 +188,7 @@ impl Operation {
     pub fn follow(self) -> Following {
         Following {
             statements: self.driver.statements(),
-            responses: self.schema.execute_stream(self.request),
+            responses: EXECUTING.execute_stream(self.request),
             driver: self.driver,
             answers: self.answers,
         }
@@ -167,6 +221,19 @@ impl Statements {
 }
 
 impl Answers {
+    /// Of an operation whose root is collected.
+    fn of(operation: &OperationDefinition) -> Self {
+        let items = operation.selection_set.node.items.iter();
+        let roots = items.filter_map(|item| match &item.node {
+            Selection::Field(field) => Some((
+                field.node.response_key().node.clone(),
+                field.node.name.node.clone(),
+            )),
+            _ => None,
+        });
+        Self(roots.collect())
+    }
+
     /// The result of a response as the specification has it. The library leaves fields out that failed, and keeps no order where some had to wait.
     pub fn completed(&self, response: Response) -> Outcome {
         let Response { data, errors, .. } = response;

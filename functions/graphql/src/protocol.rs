@@ -1,6 +1,8 @@
 //! GraphQL over HTTP, the working draft of https://graphql.github.io/graphql-over-http/draft/: what a request asks for, in which form it takes the answer,
 //! and how that is written.
 
+use std::io;
+
 use async_graphql::{ServerError, Value};
 use bytes::Bytes;
 use futures::stream::LocalBoxStream;
@@ -14,7 +16,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::exact::Exact;
-use crate::refusal::{Refusal, code};
+use crate::memory::{Held, Share};
+use crate::refusal::{self, Refusal, code};
+
+/// The longest answer, in bytes.
+const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
+
+/// How many errors an answer lists.
+const MAX_ERRORS: usize = 50;
 
 /// A body that is whole, or one that comes as things happen.
 pub type Body = Either<Full<Bytes>, StreamBody<Chunks>>;
@@ -255,10 +264,10 @@ pub fn refused(problem: Problem, form: Option<Form>) -> Response<Body> {
     let mut error = refusal.into_server_error();
     if !matches!(kit.status().as_u16(), 401 | 403 | 500..) {
         let extensions = error.extensions.get_or_insert_default();
-        extensions.set("code", code::BAD_REQUEST);
+        extensions.set("code", code::of_request(kit.status()));
     }
     let form = form.unwrap_or(Form::Json);
-    let mut response = whole(form, kit.status(), None, &[error]);
+    let mut response = whole(form, kit.status(), &Outcome::refused(error));
     for (name, value) in kit.headers() {
         if !response.headers().contains_key(name) {
             response.headers_mut().insert(name.clone(), value.clone());
@@ -278,10 +287,21 @@ pub struct Outcome {
 impl Outcome {
     /// One that was never executed.
     pub fn refused(error: ServerError) -> Self {
+        let is_busy = refusal::has_code(&error, code::UNAVAILABLE);
         Self {
             data: None,
             errors: vec![error],
-            status: None,
+            status: is_busy.then_some(StatusCode::SERVICE_UNAVAILABLE),
+        }
+    }
+
+    /// One that was executed, and of whose data nothing can be told.
+    fn withheld(code: &'static str, why: impl Into<String>) -> Self {
+        let is_busy = code == code::UNAVAILABLE;
+        Self {
+            data: Some(Value::Null),
+            errors: vec![refusal::error(code, why, None)],
+            status: is_busy.then_some(StatusCode::SERVICE_UNAVAILABLE),
         }
     }
 
@@ -290,48 +310,109 @@ impl Outcome {
             (Form::GraphQl, None) => StatusCode::BAD_REQUEST,
             _ => StatusCode::OK,
         };
-        let status = self.status.unwrap_or(status);
-        whole(form, status, self.data.as_ref(), &self.errors)
+        whole(form, self.status.unwrap_or(status), self)
     }
 
-    /// As the text of JSON, in one line.
-    pub fn json(&self) -> String {
-        json(self.data.as_ref(), &self.errors)
+    /// As JSON in one line, between these texts.
+    pub fn within(&self, before: &str, after: &str) -> Bytes {
+        let written = self.written(before, after);
+        written.unwrap_or_else(|instead| instead.small(before, after))
+    }
+
+    /// The same, or what is to be answered instead.
+    fn written(&self, before: &str, after: &str) -> Result<Bytes, Self> {
+        let Some(length) = self.length() else {
+            let why = format!("the answer is more than {ANSWER_LIMIT} bytes: ask for less at once");
+            return Err(Self::withheld(code::TOO_COMPLEX, why));
+        };
+        let length = before.len() + length + after.len();
+        let Some(share) = Share::take(length) else {
+            let why = "too much is being answered: try again";
+            return Err(Self::withheld(code::UNAVAILABLE, why));
+        };
+        let bytes = self.bytes(length, before, after);
+        Ok(Bytes::from_owner(Held { bytes, share }))
+    }
+
+    /// An answer that needs no share.
+    fn small(&self, before: &str, after: &str) -> Bytes {
+        self.bytes(0, before, after).into()
+    }
+
+    fn bytes(&self, length: usize, before: &str, after: &str) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(length);
+        bytes.extend_from_slice(before.as_bytes());
+        // Nothing in it fails: its length was taken by writing it to nowhere.
+        _ = serde_json::to_writer(&mut bytes, &self.whole());
+        bytes.extend_from_slice(after.as_bytes());
+        bytes
+    }
+
+    /// How long it is as JSON, if it is not too long.
+    fn length(&self) -> Option<usize> {
+        let mut room = Room(ANSWER_LIMIT);
+        serde_json::to_writer(&mut room, &self.whole()).ok()?;
+        Some(ANSWER_LIMIT - room.0)
+    }
+
+    fn whole(&self) -> Whole<'_> {
+        let (errors, rest) = self.errors.split_at(self.errors.len().min(MAX_ERRORS));
+        let more = rest.first().map(|first| {
+            let mut more = ServerError::new(format!("and {} errors more", rest.len()), None);
+            more.extensions.clone_from(&first.extensions);
+            more
+        });
+        let errors = errors.iter().cloned().chain(more).collect();
+        let data = self.data.as_ref().map(Exact);
+        Whole { errors, data }
     }
 }
 
-fn json(data: Option<&Value>, errors: &[ServerError]) -> String {
-    #[derive(Serialize)]
-    struct Written<'a> {
-        #[serde(skip_serializing_if = "<[ServerError]>::is_empty")]
-        errors: &'a [ServerError],
-        #[serde(skip_serializing_if = "Option::is_none")]
-        data: Option<Exact<'a>>,
-    }
-    let written = Written {
-        errors,
-        data: data.map(Exact),
-    };
-    serde_json::to_string(&written).unwrap_or_default()
+/// An outcome as it is written.
+#[derive(Serialize)]
+struct Whole<'a> {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<ServerError>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Exact<'a>>,
 }
 
-fn whole(
-    form: Form,
-    status: StatusCode,
-    data: Option<&Value>,
-    errors: &[ServerError],
-) -> Response<Body> {
+/// Takes what is written as long as there is room, and keeps none of it.
+struct Room(usize);
+
+impl io::Write for Room {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.checked_sub(bytes.len()) {
+            Some(left) => self.0 = left,
+            None => return Err(io::ErrorKind::StorageFull.into()),
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn whole(form: Form, status: StatusCode, outcome: &Outcome) -> Response<Body> {
     let media_type = match form {
         Form::GraphQl => "application/graphql-response+json; charset=utf-8",
         Form::Json => "application/json; charset=utf-8",
     };
-    of(status, media_type, json(data, errors))
+    match outcome.written("", "") {
+        Ok(body) => of(status, media_type, body),
+        Err(instead) => {
+            let status = instead.status.unwrap_or(status);
+            of(status, media_type, instead.small("", ""))
+        }
+    }
 }
 
 /// A whole response, which no cache may keep.
-pub fn of(status: StatusCode, media_type: &'static str, body: String) -> Response<Body> {
+pub fn of(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    let body = body.into();
     let length = body.len();
-    let mut response = Response::new(Either::Left(Full::new(Bytes::from(body))));
+    let mut response = Response::new(Either::Left(Full::new(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));

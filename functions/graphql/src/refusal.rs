@@ -11,11 +11,14 @@ const UNAVAILABLE: &str = "Worker Service is unavailable";
 
 /// The values of `extensions.code`.
 pub mod code {
+    use http::StatusCode;
+
     pub const BAD_REQUEST: &str = "BAD_REQUEST";
     pub const BAD_USER_INPUT: &str = "BAD_USER_INPUT";
     pub const CONFLICT: &str = "CONFLICT";
     pub const FORBIDDEN: &str = "FORBIDDEN";
     pub const INTERNAL: &str = "INTERNAL_SERVER_ERROR";
+    pub const NOT_EXECUTED: &str = "NOT_EXECUTED";
     pub const NOT_FOUND: &str = "NOT_FOUND";
     pub const PARSE_FAILED: &str = "GRAPHQL_PARSE_FAILED";
     pub const TOO_COMPLEX: &str = "QUERY_TOO_COMPLEX";
@@ -25,6 +28,18 @@ pub mod code {
     pub const UNAVAILABLE: &str = "SERVICE_UNAVAILABLE";
     pub const UNRESOLVED: &str = "OPERATION_RESOLUTION_FAILURE";
     pub const VALIDATION_FAILED: &str = "GRAPHQL_VALIDATION_FAILED";
+
+    /// The code of a request that is none of GraphQL's.
+    pub fn of_request(status: StatusCode) -> &'static str {
+        match status {
+            StatusCode::NOT_FOUND => NOT_FOUND,
+            StatusCode::METHOD_NOT_ALLOWED => "METHOD_NOT_ALLOWED",
+            StatusCode::NOT_ACCEPTABLE => "NOT_ACCEPTABLE",
+            StatusCode::PAYLOAD_TOO_LARGE => "PAYLOAD_TOO_LARGE",
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => "UNSUPPORTED_MEDIA_TYPE",
+            _ => BAD_REQUEST,
+        }
+    }
 }
 
 /// A refusal of one call, as `graphql_read` and [`Problem`] have it.
@@ -45,6 +60,16 @@ impl Refusal {
     /// For a fault of ours; what it was goes to the log.
     pub fn internal() -> Self {
         Self::of(&Problem::internal())
+    }
+
+    /// For what is not done because something before it failed.
+    pub fn not_executed() -> Self {
+        Self {
+            status: 409,
+            reason: "not_executed".to_owned(),
+            message: "not executed: an earlier field failed".to_owned(),
+            field: None,
+        }
     }
 
     pub fn of(problem: &Problem) -> Self {
@@ -68,6 +93,7 @@ impl Refusal {
                 code::CONFLICT
             }
             (_, "answer_too_large") => code::TOO_COMPLEX,
+            (_, "not_executed") => code::NOT_EXECUTED,
             (401, _) => code::UNAUTHENTICATED,
             (403, _) => code::FORBIDDEN,
             (404, _) => code::NOT_FOUND,
@@ -112,4 +138,10 @@ pub fn error(code: &'static str, message: impl Into<String>, place: Option<Pos>)
     let mut error = ServerError::new(message, place);
     error.extensions.get_or_insert_default().set("code", code);
     error
+}
+
+/// Whether an error has this code.
+pub fn has_code(error: &ServerError, code: &'static str) -> bool {
+    let found = error.extensions.as_ref().and_then(|it| it.get("code"));
+    found == Some(&code.into())
 }

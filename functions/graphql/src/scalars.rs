@@ -1,19 +1,36 @@
 //! The scalars that the language does not have itself: JSON and instants.
 
 use async_graphql::{InputValueError, InputValueResult, Scalar, ScalarType, Value};
+use bytes::Bytes;
 use millrace_kit::field::Instant;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::exact::Exact;
 
-/// JSON text.
-#[derive(Deserialize, Serialize)]
-#[serde(transparent)]
-pub struct Json(Box<RawValue>);
+/// JSON text. Its copies share it, however often it is selected.
+pub struct Json(Bytes);
 
-/// Any JSON value. Every digit of a number is kept, of one that comes in a variable too; a number that stands in the query itself is read with 64
-/// bits (`1.10` becomes `1.1`).
+impl From<Box<RawValue>> for Json {
+    fn from(raw: Box<RawValue>) -> Self {
+        let text: Box<str> = raw.into();
+        Self(text.into_boxed_bytes().into())
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Box::deserialize(deserializer).map(|raw: Box<RawValue>| raw.into())
+    }
+}
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Exact(&self.to_value()).serialize(serializer)
+    }
+}
+
+/// Any JSON value. Every digit of a number is kept, whether it comes in a variable or stands in the query itself.
 #[Scalar(
     name = "JSON",
     specified_by_url = "https://www.rfc-editor.org/rfc/rfc8259"
@@ -21,7 +38,7 @@ pub struct Json(Box<RawValue>);
 impl ScalarType for Json {
     fn parse(value: Value) -> InputValueResult<Self> {
         match to_raw_value(&Exact(&value)) {
-            Ok(raw) => Ok(Self(raw)),
+            Ok(raw) => Ok(raw.into()),
             Err(_) => Err(InputValueError::custom("is no JSON value")),
         }
     }
@@ -37,7 +54,7 @@ impl ScalarType for Json {
     }
 
     fn to_value(&self) -> Value {
-        Value::Binary(self.0.get().to_owned().into())
+        Value::Binary(self.0.clone())
     }
 }
 

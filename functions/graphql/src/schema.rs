@@ -1,6 +1,14 @@
 //! The schema's roots: which calls each field makes. What they mean is the database's matter.
 
-use async_graphql::{Context, ID, Lookahead, Object, Result, Schema, Subscription};
+use std::sync::Arc;
+
+use async_graphql::async_trait::async_trait;
+use async_graphql::extensions::{Extension, ExtensionContext, ExtensionFactory, NextExecute};
+use async_graphql::registry::Registry;
+use async_graphql::{
+    Context, ID, Lookahead, Object, OutputType, Response, Result, Schema, SchemaBuilder,
+    Subscription, SubscriptionType, ValidationMode,
+};
 use futures::stream::{self, Stream};
 use millrace_kit::auth::Scope;
 use serde::{Deserialize, Serialize};
@@ -19,13 +27,61 @@ pub struct Means {
     pub queue: String,
 }
 
-/// The schema. With `suggests` an error may name what the client might have meant.
+/// The schema, which validates and executes. With `suggests` an error may name what the client might have meant.
+#[cfg(test)]
 pub fn build(suggests: bool) -> Tasks {
-    // How deep a document may be was looked at before (`document`), where a selection set counts less.
-    let schema = Schema::build(Query, Mutation, Following).limit_recursive_depth(2 * MAX_NESTING);
+    suggesting(suggests).finish()
+}
+
+/// The schema that validates and does nothing else. With `suggests` an error may name what the client might have meant.
+pub fn validating(suggests: bool) -> Tasks {
+    suggesting(suggests).extension(ValidatesOnly).finish()
+}
+
+/// The schema that executes what has been validated.
+pub fn executing() -> Tasks {
+    builder().validation_mode(ValidationMode::Fast).finish()
+}
+
+/// The types of the schema's fields and of their arguments.
+pub fn types() -> Registry {
+    let mut types = Registry::default();
+    Query::create_type_info(&mut types);
+    Mutation::create_type_info(&mut types);
+    Following::create_type_info(&mut types);
+    types
+}
+
+fn suggesting(suggests: bool) -> SchemaBuilder<Query, Mutation, Following> {
     match suggests {
-        true => schema.finish(),
-        false => schema.disable_suggestions().finish(),
+        true => builder(),
+        false => builder().disable_suggestions(),
+    }
+}
+
+fn builder() -> SchemaBuilder<Query, Mutation, Following> {
+    // How deep a document may be was looked at before (`document`), where a selection set counts less.
+    Schema::build(Query, Mutation, Following).limit_recursive_depth(2 * MAX_NESTING)
+}
+
+/// Has nothing executed behind the validation.
+struct ValidatesOnly;
+
+impl ExtensionFactory for ValidatesOnly {
+    fn create(&self) -> Arc<dyn Extension> {
+        Arc::new(Self)
+    }
+}
+
+#[async_trait]
+impl Extension for ValidatesOnly {
+    async fn execute(
+        &self,
+        _: &ExtensionContext<'_>,
+        _: Option<&str>,
+        _: NextExecute<'_>,
+    ) -> Response {
+        Response::default()
     }
 }
 
@@ -55,6 +111,8 @@ impl OfTask {
 #[serde(rename_all = "camelCase")]
 struct OfJob {
     job_id: ID,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    without: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -65,9 +123,11 @@ struct Listed {
 }
 
 #[derive(Serialize)]
-struct Nothing {}
+struct AllJobs {
+    without: Vec<&'static str>,
+}
 
-/// Of a task's fields that can be large those that are not selected: the database leaves them where they are.
+/// Of the fields of a task or a job that can be large those that are not selected: the database leaves them where they are.
 fn without(task: &Lookahead) -> Vec<&'static str> {
     let large = ["payload", "result"].into_iter();
     large.filter(|name| !task.field(name).exists()).collect()
@@ -103,9 +163,10 @@ impl Query {
 
     /// All jobs.
     async fn jobs(&self, ctx: &Context<'_>) -> Result<Vec<Job>> {
-        line(ctx)?
-            .ask(Ask::Read("schedule_list"), &Nothing {})
-            .await
+        let request = AllJobs {
+            without: without(&ctx.look_ahead()),
+        };
+        line(ctx)?.ask(Ask::Read("schedule_list"), &request).await
     }
 
     /// One job. Where there is none of that id: null, and an error NOT_FOUND.
@@ -114,7 +175,10 @@ impl Query {
         ctx: &Context<'_>,
         #[graphql(desc = "The job's id.")] job_id: ID,
     ) -> Result<Option<Job>> {
-        let request = OfJob { job_id };
+        let request = OfJob {
+            job_id,
+            without: without(&ctx.look_ahead()),
+        };
         line(ctx)?.ask(Ask::Read("schedule_get"), &request).await
     }
 }
@@ -130,7 +194,8 @@ struct Created {
 #[derive(Deserialize)]
 struct Done {}
 
-/// What can be done.
+/// What can be done. The fields are done one after the other, each in a transaction of its own. Behind one that failed none is done, and the errors of the others
+/// say so; what was done before it stays, though the answer's `data` is null then.
 #[Object]
 impl Mutation {
     /// Puts a task in its queue.
@@ -216,7 +281,11 @@ impl Mutation {
 
 async fn change_job(ctx: &Context<'_>, function: &'static str, job_id: ID) -> Result<bool> {
     let ask = Ask::Change(function, Scope::Operate);
-    let Done {} = line(ctx)?.ask(ask, &OfJob { job_id }).await?;
+    let request = OfJob {
+        job_id,
+        without: Vec::new(),
+    };
+    let Done {} = line(ctx)?.ask(ask, &request).await?;
     Ok(true)
 }
 

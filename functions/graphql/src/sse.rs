@@ -17,6 +17,9 @@ use crate::driver::Statements;
 use crate::operation::{Answers, Following};
 use crate::protocol::{Body, Outcome, events};
 
+/// What a result stands behind. JSON has no line breaks in its strings, and neither serde_json nor Postgres writes any between them.
+const NEXT: &str = "event: next\ndata: ";
+
 const COMPLETE: &str = "event: complete\ndata:\n\n";
 
 /// A comment, which says that the stream lives.
@@ -51,8 +54,8 @@ async fn seconds(name: &'static str) -> Result<Duration, Problem> {
 
 /// One result, of a query or a mutation.
 pub fn one(outcome: &Outcome) -> http::Response<Body> {
-    let text = next(outcome) + COMPLETE;
-    let frame = Ok(Frame::data(Bytes::from(text)));
+    let text = outcome.within(NEXT, concat!("\n\n", "event: complete\ndata:\n\n"));
+    let frame = Ok(Frame::data(text));
     events(stream::once(async { frame }).boxed_local())
 }
 
@@ -72,14 +75,9 @@ pub async fn many(
     live.ready = Some(live.text(first));
     let chunks = stream::unfold(live, async |mut live: Live| {
         let text = live.next().await?;
-        Some((Ok(Frame::data(Bytes::from(text))), live))
+        Some((Ok(Frame::data(text)), live))
     });
     Ok((events(chunks.boxed_local()), statements))
-}
-
-fn next(outcome: &Outcome) -> String {
-    // JSON has no line breaks in its strings, and neither serde_json nor Postgres writes any between them.
-    format!("event: next\ndata: {}\n\n", outcome.json())
 }
 
 /// A subscription while somebody listens.
@@ -91,7 +89,7 @@ struct Live {
     times: Times,
     start: Instant,
     /// What goes out before anything else is asked.
-    ready: Option<String>,
+    ready: Option<Bytes>,
     is_over: bool,
 }
 
@@ -118,15 +116,15 @@ impl Live {
     }
 
     /// What is said of a response, or of there being no more.
-    fn text(&mut self, response: Option<Response>) -> String {
+    fn text(&mut self, response: Option<Response>) -> Bytes {
         let Some(response) = response else {
             self.is_over = true;
-            return COMPLETE.to_owned();
+            return COMPLETE.into();
         };
-        next(&self.answers.completed(response))
+        self.answers.completed(response).within(NEXT, "\n\n")
     }
 
-    async fn next(&mut self) -> Option<String> {
+    async fn next(&mut self) -> Option<Bytes> {
         if let Some(text) = self.ready.take() {
             return Some(text);
         }
@@ -137,7 +135,7 @@ impl Live {
         let alarm = time::sleep(self.times.heartbeat.min(left));
         let response = match select(Box::pin(self.response()), Box::pin(alarm)).await {
             Either::Left((response, _)) => response,
-            Either::Right(((), _)) => return Some(HEARTBEAT.to_owned()),
+            Either::Right(((), _)) => return Some(HEARTBEAT.into()),
         };
         // The head is out, and what failed is no result: all that is left is to end, and to refuse the client when he comes back.
         if let Some(problem) = self.statements.borrow().failed.as_ref() {

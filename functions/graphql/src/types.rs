@@ -113,7 +113,7 @@ pub struct TaskList {
     /// How many tasks fit the filters, whatever the page; 2147483647 where there are more.
     #[serde(deserialize_with = "clamped")]
     total: i32,
-    /// How many tasks the page has at most.
+    /// How many tasks the page has at most; fewer than asked for only where no limit was given and more would be over 8 MiB.
     #[serde(deserialize_with = "clamped")]
     limit: i32,
     /// How many tasks were passed over.
@@ -175,7 +175,7 @@ pub struct TaskFilters {
     /// Only those of this queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     queue: Option<String>,
-    /// How many at most, 1 to 1000; 50 where this is left out.
+    /// How many at most, 1 to 1000. Where this is left out 50, or as many of them as are 8 MiB together.
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<i32>,
     /// How many of the newest to pass over.

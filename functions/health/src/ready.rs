@@ -13,6 +13,8 @@ use millrace_kit::database::{self, Failure, Nothing};
 use millrace_kit::outbound::within;
 use millrace_kit::{Answer, Reply, gateway, log};
 
+use crate::kept::Kept;
+
 /// The number of the newest file in `sql/` at the time of the build (build.rs).
 const EXPECTED: u32 = match u32::from_str_radix(env!("MILLRACE_NEWEST_MIGRATION"), 10) {
     Ok(number) => number,
@@ -22,8 +24,14 @@ const EXPECTED: u32 = match u32::from_str_radix(env!("MILLRACE_NEWEST_MIGRATION"
 /// How long the database may take: a prober waits for seconds, not for as long as a client does.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// 200 if every check passes, else 503, with the same body.
+static KEPT: Kept = Kept::new();
+
+/// 200 if every check passes, or did a moment ago, else 503, with the same body.
 pub async fn reply() -> Reply {
+    KEPT.reply(ask).await
+}
+
+async fn ask() -> Reply {
     let readiness = readiness(look().await);
     let mut reply = gateway::reply(crate::json(&readiness).map(Answer::json));
     if readiness.status == Ready::NotReady {

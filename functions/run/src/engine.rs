@@ -20,7 +20,7 @@ use crate::batch::{Batches, Outcome};
 use crate::calls::{self, Ended, Late};
 use crate::config::Config;
 use crate::guard::Turn;
-use crate::statements::{self, Claimed, LeaseName, Leased, Reported};
+use crate::statements::{self, Claimed, Extended, LeaseName, Leased, Reported};
 
 /// How often a run looks for a note. One request can't wake another's task in this runtime, so the note has to be looked for.
 const LOOK_FOR_NOTE: Duration = Duration::from_millis(10);
@@ -94,7 +94,7 @@ enum Event {
     Reported(Vec<Outcome>, Result<Reported, Problem>),
     /// A report of so many outcomes had no answer when time was up.
     Unheard(usize, Problem),
-    Extended(Instant, Vec<LeaseName>, Result<(), Problem>),
+    Extended(Instant, Vec<LeaseName>, Result<Extended, Problem>),
     Tick,
 }
 
@@ -452,13 +452,18 @@ impl Engine {
     }
 
     /// Leases that could not be extended are tried again in a while; those that are lost are known by their reports.
-    fn extended(&mut self, asked: Instant, leases: &[LeaseName], answer: &Result<(), Problem>) {
+    fn extended(
+        &mut self,
+        asked: Instant,
+        leases: &[LeaseName],
+        answer: &Result<Extended, Problem>,
+    ) {
         self.is_extending = false;
-        let until = match answer {
-            Ok(()) => asked + self.config.lease,
-            Err(_) => Instant::now() + self.config.lease / 2 + STATEMENT_PAUSE,
-        };
         for lease in leases {
+            let until = match answer {
+                Ok(extended) if !extended.busy.contains(&lease.id) => asked + self.config.lease,
+                _ => Instant::now() + self.config.lease / 2 + STATEMENT_PAUSE,
+            };
             if let Some(held) = self.in_hand.get_mut(&lease.lease_id) {
                 held.until = until;
             }

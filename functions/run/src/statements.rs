@@ -48,6 +48,13 @@ pub struct Refused {
     pub code: String,
 }
 
+/// What an extension came to.
+#[derive(Debug, Deserialize)]
+pub struct Extended {
+    /// The jobs whose leases somebody had locked, so that they were not extended.
+    pub busy: Vec<String>,
+}
+
 /// A lease by its names.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -120,15 +127,13 @@ pub async fn extend(
     worker_id: &str,
     leases: &[LeaseName],
     lease_seconds: u64,
-) -> Result<(), Problem> {
+) -> Result<Extended, Problem> {
     let request = Extend {
         worker_id,
         lease_seconds,
         leases,
     };
-    database::call_text(&Caller::anyone(), "channel_extend", &request)
-        .await
-        .map(drop)
+    call("channel_extend", &request).await
 }
 
 /// Notes what the handler says of itself where no claim does.

@@ -128,6 +128,40 @@ async fn the_lease_of_a_long_job_is_extended() {
 }
 
 #[tokio::test]
+async fn a_lease_that_somebody_has_locked_is_extended_once_it_is_free() {
+    let drain = Drain::start(&[
+        ("job_seconds", "6"),
+        ("run_seconds", "8"),
+        ("lease_seconds", "2"),
+    ])
+    .await;
+    for _ in 0..2 {
+        drain.enqueue(json!({ "do": "sleep", "ms": 4_500 })).await;
+    }
+    let extended =
+        "select count(*) from millrace.lease where expires_at > leased_at + interval '2 seconds'";
+    let holder = drain.database().connect().await;
+    let (summary, ()) = tokio::join!(drain.run(), async {
+        eventually("both are leased", async || {
+            (drain.count("select count(*) from millrace.lease").await == 2).then_some(())
+        })
+        .await;
+        let lock = "begin; select from millrace.lease where job_id = (select min(job_id) from millrace.lease) for update";
+        holder.batch_execute(lock).await.expect("the lock");
+        eventually("the other is extended", async || {
+            (drain.count(extended).await == 1).then_some(())
+        })
+        .await;
+        holder.batch_execute("rollback").await.expect("its end");
+    });
+    assert_eq!(
+        (&summary["done"], &summary["refused"], &summary["lost"]),
+        (&json!(2), &json!(0), &json!(0)),
+        "{summary}"
+    );
+}
+
+#[tokio::test]
 async fn what_a_run_says_after_its_lease_ran_out_does_not_count() {
     let drain = Drain::start(&[]).await;
     let job = drain.enqueue(json!({ "do": "sleep", "ms": 1_500 })).await;

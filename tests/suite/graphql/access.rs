@@ -146,6 +146,17 @@ async fn a_field_asks_for_its_own_scope() {
             .await
             .assert_not_executed("GRAPHQL_PARSE_FAILED");
     }
+    // Nor does a mutation need reading to be told what is wrong with it, or to do nothing.
+    for scope in ["enqueue", "operate"] {
+        let credential = key(&app.database, &[scope]).await;
+        let bad = "mutation { createTask(input: {type: 5}) { id } }";
+        ask(&app, &credential, bad)
+            .await
+            .assert_not_executed("BAD_USER_INPUT");
+        let nothing = ask(&app, &credential, "mutation { __typename }").await;
+        assert_eq!(nothing.data(), json!({"__typename": "Mutation"}));
+        tried += 2;
+    }
     let reader = token("reader");
     for (query, needed) in fields.iter().filter(|(_, needed)| *needed != "read") {
         assert_eq!(

@@ -140,22 +140,33 @@ async fn a_query_may_be_so_deep_and_no_deeper() {
 
 #[tokio::test]
 async fn a_query_may_ask_for_so_much_and_no_more() {
-    let app = App::start_with(&[("graphql_max_complexity", "100")]).await;
+    let app = App::start_with(&[("graphql_max_complexity", "110")]).await;
     let ask = async |query: &str, variables| app.api.graphql_with(query, variables).await;
-    // One for each field, and one for each task that the list may hold.
+    // One for each field, and a list as often as it may hold a task.
     ask("{ tasks { total } }", json!({})).await.data();
-    ask("{ tasks(filters: {limit: 98}) { total } }", json!({}))
+    ask("{ tasks(filters: {limit: 54}) { total } }", json!({}))
         .await
         .data();
+    ask(
+        "{ tasks(filters: {limit: 2}) { total tasks { id status } } }",
+        json!({}),
+    )
+    .await
+    .data();
     ask("{ jobs { id } }", json!({})).await.data();
     let limited = "query ($limit: Int = 10) { tasks(filters: {limit: $limit}) { total } }";
     ask(limited, json!({})).await.data();
     let filtered = "query ($filters: TaskFilters) { tasks(filters: $filters) { total } }";
     for (query, variables) in [
-        ("{ tasks(filters: {limit: 99}) { total } }", json!({})),
+        ("{ tasks(filters: {limit: 55}) { total } }", json!({})),
+        ("{ tasks { total limit } }", json!({})),
+        (
+            "{ tasks(filters: {limit: 20}) { ...a } } fragment a on TaskList { tasks { ...b } } fragment b on Task { id type status queue }",
+            json!({}),
+        ),
         ("{ a: tasks { total } b: tasks { total } }", json!({})),
-        (limited, json!({"limit": 99})),
-        (filtered, json!({"filters": {"limit": 99}})),
+        (limited, json!({"limit": 55})),
+        (filtered, json!({"filters": {"limit": 55}})),
         (
             "{ ...a ...b } fragment a on Query { a: tasks { total } } fragment b on Query { b: tasks { total } }",
             json!({}),
@@ -183,6 +194,28 @@ async fn a_query_may_ask_for_so_much_and_no_more() {
         .graphql(&format!("{{ {} }}", aliases(31)))
         .await
         .assert_not_executed("QUERY_TOO_COMPLEX");
+    // Each is executed, whatever its key.
+    app.api
+        .graphql(&format!(
+            "{{ {} }}",
+            "a: task(taskId: 1) { id } ".repeat(31)
+        ))
+        .await
+        .assert_not_executed("QUERY_TOO_COMPLEX");
+    let fields = (0..8).map(|n| format!("b{n}: task(taskId: 1) {{ id }} "));
+    let fragment = format!(
+        "{{ ...a ...a ... on Query {{ ...a ...a }} }} fragment a on Query {{ {} }}",
+        fields.collect::<String>()
+    );
+    app.api
+        .graphql(&fragment)
+        .await
+        .assert_not_executed("QUERY_TOO_COMPLEX");
+    let whole = format!(
+        "{{ tasks(filters: {{limit: 1000}}) {{ tasks {{ {} }} total limit offset }} }}",
+        super::TASK
+    );
+    app.api.graphql(&whole).await.data();
     let directives = "@include(if: true) ".repeat(6);
     app.api
         .graphql(&format!("{{ __typename {directives} }}"))
@@ -305,6 +338,29 @@ async fn no_text_hurts() {
             "{ __type(name: \"\"\"abc\\\"\"\"".to_owned(),
             ["GRAPHQL_PARSE_FAILED", ""],
         ),
+        (
+            "brackets behind a block without an end",
+            format!("{{task(taskId:[\"\"\" x\" {}", "[".repeat(30_000)),
+            ["QUERY_TOO_DEEP", ""],
+        ),
+        (
+            "brackets behind an escaped end of one",
+            format!("{{task(taskId:[\"\"\" \\\"\"\" {}", "[".repeat(30_000)),
+            ["GRAPHQL_PARSE_FAILED", "QUERY_TOO_DEEP"],
+        ),
+        (
+            "brackets behind a comment that ends with CR",
+            format!("{{ # \"\"\"\r {}", "{a ".repeat(10_000)),
+            ["QUERY_TOO_DEEP", ""],
+        ),
+        (
+            "values of the schema",
+            format!(
+                "{{ __schema {{ types {{ fields {{ args {{ {} }} }} }} }} }}",
+                (0..900).map(|n| format!("a{n}: name ")).collect::<String>()
+            ),
+            ["QUERY_TOO_COMPLEX", ""],
+        ),
         ("nothing", String::new(), ["GRAPHQL_PARSE_FAILED", ""]),
         (
             "definitions",
@@ -312,8 +368,12 @@ async fn no_text_hurts() {
             ["GRAPHQL_PARSE_FAILED", ""],
         ),
     ] {
-        let answer = app.api.graphql(&query).await;
+        let (answer, neighbour) = tokio::join!(
+            app.api.graphql(&query),
+            app.api.graphql("{ tasks { total } }")
+        );
         assert_eq!(answer.status, 400, "{name}: {}", answer.text);
+        assert_eq!(neighbour.data()["tasks"]["total"], 0);
         let shown = answer.error_codes();
         assert!(
             shown.iter().all(|code| codes.contains(&code.as_str())),

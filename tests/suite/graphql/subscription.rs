@@ -29,7 +29,9 @@ impl Listener {
 
     /// Follows a task: its status and its attempts.
     async fn follow(api: &Api, id: &str) -> Self {
-        let query = format!("subscription {{ taskChanged(taskId: {id}) {{ status attempts }} }}");
+        let query = format!(
+            "subscription {{ ... on Subscription {{ taskChanged(taskId: {id}) {{ status }} taskChanged(taskId: {id}) {{ attempts }} }} }}"
+        );
         Self::open(
             api.request(Method::POST, PATH)
                 .json(&json!({ "query": query })),
@@ -195,6 +197,18 @@ async fn what_cannot_be_followed_is_told() {
             "subscription { taskChanged(taskId: \"x\") { id } }",
             "NOT_FOUND",
         ),
+        (
+            "subscription { ...f } fragment f on Subscription { ... on Subscription { taskChanged(taskId: 7) { id } } taskChanged(taskId: 7) { id } }",
+            "NOT_FOUND",
+        ),
+        (
+            "subscription { taskChanged(taskId: 7) @skip(if: true) { id } }",
+            "GRAPHQL_VALIDATION_FAILED",
+        ),
+        (
+            "subscription { taskChanged(taskId: 2.5) { id } }",
+            "BAD_USER_INPUT",
+        ),
         ("subscription { nothing }", "GRAPHQL_VALIDATION_FAILED"),
         (
             "subscription { taskChanged { id } }",
@@ -231,17 +245,17 @@ async fn what_cannot_be_followed_is_told() {
         (
             post("subscription { taskChanged(taskId: 1) { id } }"),
             406,
-            "BAD_REQUEST",
+            "NOT_ACCEPTABLE",
         ),
         (
             events(app.api.request(Method::PUT, PATH)),
             405,
-            "BAD_REQUEST",
+            "METHOD_NOT_ALLOWED",
         ),
         (
             events(app.api.request(Method::DELETE, PATH)),
             405,
-            "BAD_REQUEST",
+            "METHOD_NOT_ALLOWED",
         ),
         (
             events(

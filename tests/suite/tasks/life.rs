@@ -4,7 +4,7 @@ use millrace_tests::app::App;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{STATUSES, TASKS, claim, fields, get, in_status, pending};
+use super::{STATUSES, TASKS, claim, fields, get, id_of, in_status, pending};
 
 const ALWAYS: [&str; 9] = [
     "attempts",
@@ -124,6 +124,18 @@ async fn a_task_that_failed_says_why_and_since_when() {
     assert_eq!(more(&get(&app, &cancelled.id).await), [""; 0]);
     let answer = app.api.post(&retrying.path("/cancel"), &json!({})).await;
     assert_eq!(more(&answer.created()), ["startedAt"]);
+}
+
+#[tokio::test]
+async fn a_payload_of_null_is_none() {
+    let app = App::start().await;
+    let task = pending(&app, json!({ "payload": null })).await;
+    assert_eq!(get(&app, &task.id).await["payload"], json!({}));
+    let job = json!({ "name": "n", "type": "t", "schedule": "* * * * *", "payload": null });
+    let job = app.api.post("/api/jobs", &job).await.created();
+    assert_eq!(job["payload"], json!({}));
+    let path = format!("/api/jobs/{}", id_of(&job));
+    assert_eq!(app.api.get(&path).await.ok(), job);
 }
 
 #[tokio::test]
@@ -306,8 +318,15 @@ async fn the_log_tells_a_tasks_whole_life() {
         .collect();
     assert_eq!(found, expected);
 
-    // In parts, whatever their size, it is the same.
     let whole = app.api.get(&made.path("/logs")).await.ok();
+    let from = |line: usize| &whole["logs"][line]["metadata"]["from"];
+    assert_eq!(*from(11), Value::Null, "it was retrying, not pending");
+    assert_eq!(
+        (from(10), from(14)),
+        (&json!("failed"), &json!("processing"))
+    );
+
+    // In parts, whatever their size, it is the same.
     for limit in [1, 5, 7] {
         let mut read: Vec<Value> = Vec::new();
         loop {

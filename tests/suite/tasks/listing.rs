@@ -153,3 +153,36 @@ async fn a_page_that_would_be_too_large_is_refused_and_never_short() {
     assert_eq!(ids(&page(&app, "limit=8").await).len(), 8);
     assert_eq!(ids(&page(&app, "limit=8&offset=8").await).len(), 2);
 }
+
+#[tokio::test]
+async fn a_list_that_names_no_limit_holds_what_fits_and_says_how_many() {
+    let app = App::start().await;
+    let big = "select millrace.enqueue_many((select jsonb_agg(jsonb_build_object('queue', 'q', 'type', 'big', 'payload', repeat('x', 1000000))) from generate_series(1, 20)))";
+    app.database.run(big).await;
+    let whole: Vec<String> = (1..=20).rev().map(|id| id.to_string()).collect();
+    let mut read = Vec::new();
+    let mut sizes = Vec::new();
+    while read.len() < whole.len() {
+        let part = page(&app, &format!("offset={}", read.len())).await;
+        let found = ids(&part);
+        // At the end of the list it is the usual limit again.
+        let limit = if found.len() < 8 { 50 } else { found.len() };
+        assert_eq!(
+            (&part["total"], &part["limit"], &part["offset"]),
+            (&json!(20), &json!(limit), &json!(read.len()))
+        );
+        sizes.push(found.len());
+        read.extend(found);
+    }
+    assert_eq!((read, sizes), (whole, vec![8, 8, 4]));
+    let query = json!({ "query": "{ tasks { tasks { id payload } total limit } }" });
+    let answer = app.api.post("/graphql", &query).await.text;
+    let answer: Value = serde_json::from_str(&answer).expect("JSON");
+    let list = &answer["data"]["tasks"];
+    assert_eq!(
+        (&list["total"], &list["limit"]),
+        (&json!(20), &json!(8)),
+        "{}",
+        answer["errors"]
+    );
+}

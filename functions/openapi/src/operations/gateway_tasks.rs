@@ -51,7 +51,7 @@ fn list() -> Operation {
     task(operation, Scope::Read)
         .description(
             "A page has as many tasks as fit the filters, up to `limit`; where they are more than 8 MiB together it is refused, and a smaller \
-             `limit` helps. `total` is counted as tasks move, so it costs the same at any number of them.",
+             `limit` helps. Where the request names no `limit` the page ends at 8 MiB, and its `limit` is how many it has. `total` is counted as tasks move, so it costs the same at any number of them.",
         )
         .query::<TaskFilter>()
         .with("status", "pending")
