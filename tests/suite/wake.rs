@@ -147,6 +147,26 @@ async fn a_task_reaches_its_handler_when_it_is_created_and_when_it_is_retried() 
 }
 
 #[tokio::test]
+async fn a_task_reaches_its_handler_when_graphql_creates_and_retries_it() {
+    let woken = Woken::start(&[]).await;
+    let api = &woken.app.api;
+    let run = async |mutation: &str| {
+        let query = format!("mutation {{ {mutation} }}");
+        let answer = api.post("/graphql", &json!({ "query": query })).await.ok();
+        assert_eq!(answer["errors"], Value::Null, "{answer}");
+        answer["data"].clone()
+    };
+    run(r#"createTask(input: {type: "t", queue: "instant"}) { id }"#).await;
+    woken.done(1).await;
+
+    let later = r#"createTask(input: {type: "t", queue: "instant", delaySeconds: 3600}) { id }"#;
+    let id = run(later).await["createTask"]["id"].clone();
+    run(&format!("cancelTask(taskId: {id})")).await;
+    run(&format!("retryTask(taskId: {id}) {{ id }}")).await;
+    woken.done(2).await;
+}
+
+#[tokio::test]
 async fn a_round_wakes_what_was_not_woken() {
     let woken = Woken::start(&[]).await;
     let sql = "select millrace.enqueue('instant', 't') from generate_series(1, 3)";

@@ -230,7 +230,7 @@ impl Driver {
             Err(problem) => return self.note(Err(problem)),
         };
         let answer = self.note(database::call_text(&caller, function, &request).await)?;
-        if scope == Scope::Enqueue {
+        if matches!(function, "task_create" | "task_retry") {
             wake::channels();
         }
         Ok(answer)
