@@ -11,6 +11,7 @@ use async_graphql::{Positioned, ServerError};
 use async_graphql_value::Value;
 use serde_json::value::RawValue;
 
+use crate::document::string_length;
 use crate::exact;
 use crate::refusal::{code, error};
 
@@ -50,32 +51,6 @@ fn token_length(text: &str) -> usize {
         b'_' | b'a'..=b'z' | b'A'..=b'Z' => span(|b| b.is_ascii_alphanumeric() || *b == b'_'),
         _ => text.chars().next().map_or(1, char::len_utf8),
     }
-}
-
-/// How long a string is, its quotes included; one without an end goes to the end of its line, where the parser complains.
-fn string_length(text: &str) -> usize {
-    if let Some(block) = text.strip_prefix("\"\"\"") {
-        let mut at = 0;
-        while let Some(end) = block[at..].find("\"\"\"") {
-            at += end + 3;
-            if !block[..at - 3].ends_with('\\') {
-                return at + 3;
-            }
-        }
-        // The parser reads a block without an end as an empty string, and goes on behind that.
-        return 2;
-    }
-    let mut escaped = false;
-    for (at, byte) in text.bytes().enumerate().skip(1) {
-        match byte {
-            b'\n' | b'\r' => return at,
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
 }
 
 /// A bracket that is open.
