@@ -253,9 +253,13 @@ async fn empty_queues_cost_a_total_little() {
     println!(
         "totals beside 500 empty queues: {touched:?} pages, of all and of one queue, before and after"
     );
+    // Whatever ran anywhere on the server while a queue was folded is one more place to look.
+    let sql =
+        "select max((select count(*) from pg_snapshot_xip(c.folded))) from millrace.queue_clock c";
+    let ran: i64 = database.one(sql, &[]).await.get(0);
     assert!(
-        touched[2] < touched[0] + 500 * 3,
-        "a few probes for each: {touched:?}"
+        touched[2] < touched[0] + 500 * (3 + 3 * ran),
+        "a few probes for each: {touched:?}, beside {ran} transactions"
     );
     assert!(touched[3] < touched[1] + 100, "{touched:?}");
     let total: i64 = database.one(one, &[]).await.get(0);
