@@ -229,6 +229,12 @@ pub const UNTRUE_COUNTS: &str = "with truth as (
                    is distinct from
                       (coalesce(c.queued, 0), coalesce(c.running, 0), coalesce(c.succeeded, 0), coalesce(c.cancelled, 0), coalesce(c.dead, 0), coalesce(c.replayed, 0))";
 
+/// How many transactions ran anywhere on the server, at most, while a queue was folded: each is one more place to look for tallies that are not.
+pub async fn transactions_beside_folds(client: &Client) -> i64 {
+    let sql = "select coalesce(max((select count(*) from pg_snapshot_xip(c.folded))), 0) from millrace.queue_clock c";
+    client.query_one(sql, &[]).await.expect(sql).get(0)
+}
+
 /// What [`UNTRUE_COUNTS`] answers; empty where all are true.
 pub async fn untrue_counts(client: &Client) -> Vec<String> {
     let rows = client.query(UNTRUE_COUNTS, &[]).await;

@@ -1,7 +1,7 @@
 //! Lists of tasks and their totals: what a plain query over everything says, at the price of a page.
 
 use millrace_tests::database::Database;
-use millrace_tests::queue::untrue_counts;
+use millrace_tests::queue::{transactions_beside_folds, untrue_counts};
 use tokio_postgres::Client;
 
 /// Something of everything that can become of a job, by chance: three queues, four types, three priorities.
@@ -253,10 +253,7 @@ async fn empty_queues_cost_a_total_little() {
     println!(
         "totals beside 500 empty queues: {touched:?} pages, of all and of one queue, before and after"
     );
-    // Whatever ran anywhere on the server while a queue was folded is one more place to look.
-    let sql =
-        "select max((select count(*) from pg_snapshot_xip(c.folded))) from millrace.queue_clock c";
-    let ran: i64 = database.one(sql, &[]).await.get(0);
+    let ran = transactions_beside_folds(database.client()).await;
     assert!(
         touched[2] < touched[0] + 500 * (3 + 3 * ran),
         "a few probes for each: {touched:?}, beside {ran} transactions"
