@@ -1,6 +1,7 @@
 //! Plan guards: what a claim touches where many jobs of an exhausted key, or many lost ones, lie in front.
 
 use millrace_tests::database::Database;
+use millrace_tests::deadline::eventually;
 use millrace_tests::queue;
 use serde_json::json;
 
@@ -57,19 +58,17 @@ async fn an_exhausted_key_in_front_is_moved_away_in_bounded_steps() {
             break;
         }
     }
-    let after = least(
-        database.client(),
-        "select * from millrace.claim('q', 'w', 10)",
-    )
+    // Floors move once every transaction that wrote meanwhile has ended, those of other tests on this server too.
+    let after = eventually("a claim passes over those in line", async || {
+        let sql = "select * from millrace.claim('q', 'w', 10)";
+        let pages = least(database.client(), sql).await;
+        (pages < 300).then_some(pages)
+    })
     .await;
     println!(
         "limits: {JOBS} jobs of an exhausted key in front: the other key's job after {claims} claims of at most {most} pages; then a claim touches {after}"
     );
     assert!(most < 200_000, "a claim touched {most} pages");
-    assert!(
-        after < 300,
-        "a claim touched {after} pages with all of the key in line"
-    );
 }
 
 #[tokio::test]
